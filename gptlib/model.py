@@ -167,6 +167,10 @@ def _gpt2(n_layer: int, n_head: int, n_embd: int) -> dict[str, Any]:
     return {"vocab_size": 50_257, "n_positions": 1024, "n_embd": n_embd, "n_layer": n_layer, "n_head": n_head}
 
 
+def _small(n_layer: int, n_head: int, n_embd: int) -> dict[str, Any]:
+    return {"n_embd": n_embd, "n_layer": n_layer, "n_head": n_head, "bias": False, "position": "rotary"}
+
+
 PRESETS: dict[str, dict[str, Any]] = {
     "gpt2": _gpt2(12, 12, 768),
     "gpt2-medium": _gpt2(24, 16, 1024),
@@ -189,17 +193,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "mlp": "swiglu",
     },
     # The two sizes of nanoGPT's character recipes, and the model that ships with the course; a corpus sets vocab_size.
-    "shakespeare-cpu": {"vocab_size": 65, "n_positions": 64, "n_embd": 128, "n_layer": 4, "n_head": 4, "bias": False},
-    "shakespeare-gpu": {
-        "vocab_size": 65,
-        "n_positions": 256,
-        "n_embd": 384,
-        "n_layer": 6,
-        "n_head": 6,
-        "bias": False,
-        "dropout": 0.2,
-    },
-    "tales": {"vocab_size": 1024, "n_positions": 256, "n_embd": 128, "n_layer": 6, "n_head": 4, "bias": False},
+    "shakespeare-cpu": {**_small(4, 4, 128), "vocab_size": 65, "n_positions": 64},
+    "shakespeare-gpu": {**_small(6, 6, 384), "vocab_size": 65, "n_positions": 256, "dropout": 0.2},
+    "tales": {**_small(6, 4, 128), "vocab_size": 1024, "n_positions": 256},
 }
 
 

@@ -1,0 +1,120 @@
+"""A run on disk. Every file is written beside its place and then moved there, so that no moment leaves half a file."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from gptlib.model import GPT, GPTConfig
+from gptlib.tokenizers import BPETokenizer, CharTokenizer
+
+CONFIG, TOKENIZER, WEIGHTS = "config.json", "tokenizer.json", "model.safetensors"
+CHECKPOINT, LOG, RESULT = "checkpoint.safetensors", "log.jsonl", "result.json"
+
+
+def weights_of(model: GPT) -> dict[str, Tensor]:
+    """Parameters by name, on the CPU; an output map that is tied to the token embedding is left out."""
+    tied = {"lm_head.weight"} if model.config.tie_weights else set()
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items() if name not in tied}
+
+
+def load_weights(model: GPT, weights: dict[str, Tensor], source: str) -> None:
+    """Copy `weights` into `model`.
+
+    Raises:
+        ValueError: naming the first tensor that is missing, left over or of another shape; the model is unchanged then.
+    """
+    expected = {name: tuple(tensor.shape) for name, tensor in weights_of(model).items()}
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    for name in sorted(set(expected) | set(found)):
+        if expected.get(name) != found.get(name):
+            raise ValueError(
+                f"{source} does not fit this model: {name} has shape {found.get(name, 'none')} there and "
+                f"{expected.get(name, 'none')} here; load it with the config it was trained with"
+            )
+    model.load_state_dict(weights, strict=False)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace `path` by `value` as JSON, in one move."""
+    _replace(path, lambda temporary: temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8"))
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Replace `path` by a safetensors file, in one move."""
+    _replace(path, lambda temporary: save_file(tensors, temporary, metadata))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file.
+
+    Raises:
+        ValueError: if the file is damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{path} is no readable safetensors file ({error}); restore it or train again") from None
+
+
+def _replace(path: Path, write: Any) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save_model(folder: Path, model: GPT, tokenizer: BPETokenizer | CharTokenizer | None) -> None:
+    """Write what `load_model` needs: config.json, model.safetensors and, if there is one, tokenizer.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / CONFIG, {"model_type": "gptlib", **model.config.to_dict()})
+    write_tensors(folder / WEIGHTS, weights_of(model), {"format": "pt"})
+    if tokenizer is not None:
+        _replace(folder / TOKENIZER, tokenizer.save)
+
+
+def read_config(folder: Path) -> GPTConfig:
+    """The config that `save_model` wrote.
+
+    Raises:
+        ValueError: if it is not JSON or no config of this library.
+    """
+    path = folder / CONFIG
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not JSON ({error})") from None
+    if not isinstance(values, dict) or values.pop("model_type", None) != "gptlib":
+        raise ValueError(f"{path} describes no model of this library; its model_type is not 'gptlib'")
+    return GPTConfig.from_dict(values)
+
+
+def pack_optimizers(optimizers: list[torch.optim.Optimizer]) -> dict[str, Tensor]:
+    """The optimizers' state as named tensors: `optimizer.<number>.<parameter number>.<key>`."""
+    return {
+        f"optimizer.{i}.{number}.{key}": value.detach().cpu().contiguous()
+        for i, optimizer in enumerate(optimizers)
+        for number, values in optimizer.state_dict()["state"].items()
+        for key, value in values.items()
+    }
+
+
+def unpack_optimizers(optimizers: list[torch.optim.Optimizer], tensors: dict[str, Tensor]) -> None:
+    """Give the optimizers the state that `pack_optimizers` took."""
+    states: list[dict[int, dict[str, Tensor]]] = [{} for _ in optimizers]
+    for name, value in tensors.items():
+        if name.startswith("optimizer."):
+            _, i, number, key = name.split(".")
+            states[int(i)].setdefault(int(number), {})[key] = value
+    for optimizer, state in zip(optimizers, states, strict=True):
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

@@ -1,0 +1,253 @@
+"""The training loop: a dozen lines that learn, and what lets them be stopped, watched and gone on with."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from gptlib.corpora import Corpus
+from gptlib.model import GPT
+from gptlib.tokenizers import BPETokenizer, CharTokenizer
+from gptlib.training.config import TrainConfig
+from gptlib.training.data import TokenData, evaluate, tokenize_corpus
+from gptlib.training.devices import autocast, choose_device, choose_precision
+from gptlib.training.run import Run
+from gptlib.training.step import clip_gradient, learning_rate_at, make_optimizers, set_learning_rate
+
+
+@dataclass
+class Progress:
+    """What a run knows after a step. Set `stop` to end it with its state saved."""
+
+    step: int
+    loss: float
+    learning_rate: float
+    gradient_norm: float
+    tokens: int
+    seconds: float
+    val_loss: float | None = None
+    stop: bool = False
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run came to; losses in nats per token.
+
+    `val_loss` is measured in fp32 over the whole validation split, and is None for a run that was stopped.
+    """
+
+    finished: bool
+    step: int
+    steps: int
+    tokens: int
+    seconds: float
+    train_loss: float | None
+    val_loss: float | None
+    precision: str
+    threads: int
+    device: str
+    log: list[dict[str, Any]] = field(default_factory=list, repr=False)
+
+
+def train(
+    model: GPT,
+    corpus: Corpus,
+    tokenizer: BPETokenizer | CharTokenizer,
+    config: TrainConfig | None = None,
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    on_step: Callable[[Progress], None] | None = None,
+    verbose: bool = True,
+) -> TrainResult:
+    """Train `model` in place to predict the next token of `corpus`.
+
+    Args:
+        model: moved to the device of the run; ends with the weights that `config.keep` names, in evaluation mode.
+        corpus: text, with a part held back for validation.
+        tokenizer: its vocabulary must fit the model's.
+        config: `TrainConfig()` if None.
+        out: folder for checkpoints, log, weights and result; nothing is written if None.
+        resume: go on from the checkpoint in `out`; without one the run starts afresh. On the CPU, with the same
+            precision and number of threads, the resumed run ends at the same weights to the last bit.
+        on_step: called after each step that is logged (`config.log_every`), and can stop the run.
+        verbose: print what was chosen, and a progress line.
+
+    Returns:
+        Losses, times and the log. Ctrl-C (or SIGTERM) ends the run after the step at hand, with its state saved.
+
+    Raises:
+        ValueError: if corpus, tokenizer, model and checkpoint do not fit each other, or `out` holds another run.
+        FloatingPointError: if the loss is no longer a number; the last checkpoint is kept.
+    """
+    config = config or TrainConfig()
+    if tokenizer.vocab_size > model.config.vocab_size:
+        raise ValueError(
+            f"the tokenizer has {tokenizer.vocab_size} tokens and the model vocab_size={model.config.vocab_size}; "
+            "make the model with the tokenizer's"
+        )
+    data, validation = tokenize_corpus(corpus, tokenizer, model.config.n_positions)
+    device = choose_device(config.device)
+    precision = choose_precision(device.value, config.precision)
+    run = Run(Path(out) if out else None, model, tokenizer, config, corpus.name, precision.value, device.value)
+    say = tqdm.write if verbose else _silent
+    say(_shape_of(model))
+    say(f"device {device}; precision {precision}")
+    model.to(device.value).train()
+    optimizers = make_optimizers(model, config)
+    torch.manual_seed(config.seed)  # dropout; batches have a generator of their own
+    state = run.start(optimizers, resume, say)
+    if (earlier := run.result()) is not None:
+        say(f"this run is finished: validation loss {earlier['val_loss']:.4f} after {earlier['steps']} steps")
+        return TrainResult(**earlier, log=run.log)
+    forward = torch.compile(model) if config.compile else model
+    before, began = state.seconds, time.perf_counter()
+    in_precision = partial(autocast, device.value, precision.value)
+
+    bar = tqdm(total=config.steps, initial=state.step, unit="step", disable=not verbose, dynamic_ncols=True)
+    with bar, _stop_signals() as interrupted:
+        while state.step < config.steps and not interrupted.is_set():
+            set_learning_rate(optimizers, learning_rate_at(state.step, config))
+            loss = _accumulate(forward, data, state.step, config, model, device.value, in_precision)
+            norm = clip_gradient(model, config.grad_clip)
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+            state.step += 1
+            state.tokens += config.accumulation * config.batch_size * model.config.n_positions
+            state.seconds = before + time.perf_counter() - began
+            bar.update()
+
+            last = state.step == config.steps
+            look = state.step % config.eval_every == 0 and not last  # after the last step all of it is measured
+            if look or last or state.step % config.log_every == 0:
+                state.train_loss = loss.item()
+                if not math.isfinite(state.train_loss):
+                    raise FloatingPointError(
+                        f"the loss is {state.train_loss} at step {state.step}; a learning_rate below "
+                        f"{config.learning_rate} or a grad_clip above 0 may help"
+                    )
+                val_loss = None
+                if look:
+                    val_loss = evaluate(model, validation, max_windows=config.eval_windows, context=in_precision())
+                    model.train()
+                    if config.keep == "best" and (state.best is None or val_loss < state.best):
+                        state.best = val_loss
+                        run.keep_weights()
+                progress = Progress(
+                    state.step,
+                    state.train_loss,
+                    learning_rate_at(state.step - 1, config),
+                    norm.item(),
+                    state.tokens,
+                    state.seconds,
+                    val_loss,
+                )
+                run.write_log({k: v for k, v in asdict(progress).items() if k != "stop" and v is not None})
+                rate = state.tokens / state.seconds
+                shown = {"loss": f"{state.train_loss:.3f}", "tokens/s": f"{rate:,.0f}"}
+                bar.set_postfix(shown | ({"val": f"{val_loss:.3f}"} if val_loss is not None else {}), refresh=False)
+                if on_step is not None:
+                    on_step(progress)
+                if progress.stop:
+                    interrupted.set()
+            if last or state.step % config.save_every == 0 or interrupted.is_set():
+                run.save(optimizers, state)
+
+    finished = state.step == config.steps
+    val_loss = None
+    if finished:
+        run.restore_best()
+        val_loss = evaluate(model, validation)
+    model.eval()
+    result = TrainResult(
+        finished,
+        state.step,
+        config.steps,
+        state.tokens,
+        round(state.seconds, 3),
+        state.train_loss,
+        val_loss,
+        precision.value,
+        torch.get_num_threads(),
+        device.value,
+        run.log,
+    )
+    if finished:
+        run.finish({key: value for key, value in asdict(result).items() if key != "log"})
+        say(f"validation loss {val_loss:.4f} nats per token after {state.step} steps, {state.seconds:.0f} s")
+    else:
+        where = (
+            f"its state is in {out}; resume=True (--resume) goes on from there" if out else "nothing was saved: no out"
+        )
+        say(f"stopped at step {state.step} of {config.steps}; {where}")
+    return result
+
+
+def _accumulate(
+    forward: Callable[..., Any],
+    data: TokenData,
+    step: int,
+    config: TrainConfig,
+    model: GPT,
+    device: str,
+    in_precision: Callable[[], Any],
+) -> Tensor:
+    """Gradients of one step, averaged over its passes; returns the mean loss, a scalar tensor."""
+    total = torch.zeros((), device=device)
+    for i in range(config.accumulation):
+        number = step * config.accumulation + i
+        inputs, targets = data.batch(number, config.batch_size, model.config.n_positions, config.seed)
+        with in_precision():
+            _, loss = forward(inputs.to(device, non_blocking=True), targets.to(device, non_blocking=True))
+        (loss / config.accumulation).backward()
+        total += loss.detach() / config.accumulation
+    return total
+
+
+@contextmanager
+def _stop_signals() -> Iterator[threading.Event]:
+    """Ctrl-C and SIGTERM set the event, so that a step is never left half done; a second Ctrl-C interrupts at once."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event  # only the main thread may change signal handlers
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if event.is_set():
+            raise KeyboardInterrupt
+        event.set()
+
+    for number in before:
+        signal.signal(number, ask)
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _shape_of(model: GPT) -> str:
+    c = model.config
+    return (
+        f"{model.n_parameters():,} parameters: {c.n_layer} layers, {c.n_head} heads, {c.n_embd} wide, "
+        f"{c.n_positions} positions, {c.vocab_size} tokens"
+    )
+
+
+def _silent(text: str) -> None:
+    """Say nothing."""

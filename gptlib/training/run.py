@@ -1,0 +1,162 @@
+"""A run's folder: what is written while it goes on, and how a later process takes it up again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gptlib.model import GPT
+from gptlib.tokenizers import BPETokenizer, CharTokenizer
+from gptlib.training import checkpoint as files
+from gptlib.training.config import TrainConfig
+
+# Settings that change how fast or how closely watched a run is, and not what it learns.
+FREE = {"device", "precision", "compile", "eval_every", "eval_windows", "save_every", "log_every"}
+
+
+@dataclass
+class State:
+    """Where a run stands; all of it is in the checkpoint."""
+
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    train_loss: float | None = None
+    best: float | None = None
+
+
+class Run:
+    """A run and its folder; without a folder nothing is written."""
+
+    def __init__(
+        self,
+        folder: Path | None,
+        model: GPT,
+        tokenizer: BPETokenizer | CharTokenizer,
+        config: TrainConfig,
+        corpus: str,
+        precision: str,
+        device: str,
+    ) -> None:
+        self.folder, self.model, self.tokenizer = folder, model, tokenizer
+        self.config, self.corpus, self.precision, self.device = config, corpus, precision, device
+        self.log: list[dict[str, Any]] = []
+        self.best: dict[str, Tensor] | None = None
+
+    def start(self, optimizers: list[torch.optim.Optimizer], resume: bool, say: Callable[[str], None]) -> State:
+        """Begin a new run, or take up the one in the folder.
+
+        Raises:
+            ValueError: if the folder holds a run and `resume` is off, or another run than this one.
+        """
+        if self.folder is None:
+            return State()
+        path = self.folder / files.CHECKPOINT
+        if not path.exists():
+            if resume:
+                say(f"nothing to resume in {self.folder}: starting afresh")
+            self.folder.mkdir(parents=True, exist_ok=True)
+            files.write_json(self.folder / files.CONFIG, {"model_type": "gptlib", **self.model.config.to_dict()})
+            self.tokenizer.save(self.folder / files.TOKENIZER)
+            (self.folder / files.LOG).write_text("", encoding="utf-8")
+            (self.folder / files.RESULT).unlink(missing_ok=True)
+            return State()
+        tensors, metadata = files.read_tensors(path)
+        state = State(**json.loads(metadata["state"]))
+        if not resume:
+            raise ValueError(
+                f"{self.folder} already holds a run (step {state.step} of {json.loads(metadata['config'])['steps']}); "
+                "add --resume (resume=True) to go on with it, or choose another folder"
+            )
+        self._check_same_run(metadata, say)
+        model_weights = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
+        files.load_weights(self.model, model_weights, str(path))
+        files.unpack_optimizers(optimizers, tensors)
+        if self.config.keep == "best" and state.best is not None:
+            self.best, _ = files.read_tensors(self.folder / files.WEIGHTS)
+        torch.set_rng_state(tensors["rng"])
+        if "rng.cuda" in tensors and self.device.startswith("cuda"):
+            torch.cuda.set_rng_state(tensors["rng.cuda"])
+        lines = (self.folder / files.LOG).read_text(encoding="utf-8").splitlines()
+        entries = [json.loads(line) for line in lines if line.endswith("}")]
+        self.log = [entry for entry in entries if entry["step"] <= state.step]
+        (self.folder / files.LOG).write_text("".join(json.dumps(e) + "\n" for e in self.log), encoding="utf-8")
+        say(f"resuming at step {state.step} of {self.config.steps}")
+        return state
+
+    def _check_same_run(self, metadata: dict[str, str], say: Callable[[str], None]) -> None:
+        free = {"device", "precision", "compile", "eval_every", "eval_windows", "save_every", "log_every"}
+        then = {**json.loads(metadata["config"]), "corpus": metadata["corpus"]}
+        now = {**self.config.to_dict(), "corpus": self.corpus}
+        then_model, now_model = json.loads(metadata["model"]), self.model.config.to_dict()
+        for old, new in ((then_model, now_model), (then, now)):
+            for name in new.keys() - free:
+                if old.get(name) != new[name]:
+                    raise ValueError(
+                        f"the run in {self.folder} has {name}={old.get(name)!r} and this one {name}={new[name]!r}; "
+                        "resume with the same settings, or choose another folder"
+                    )
+        here = {"precision": self.precision, "threads": str(torch.get_num_threads()), "device": self.device}
+        for name, value in here.items():
+            if metadata[name] != value:
+                say(f"{name} was {metadata[name]} and is {value} now: losses will differ in their last digits")
+
+    def write_log(self, entry: dict[str, Any]) -> None:
+        """Add a line to the log."""
+        self.log.append(entry)
+        if self.folder is not None:
+            with (self.folder / files.LOG).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(entry) + "\n")
+
+    def keep_weights(self) -> None:
+        """Remember the weights of this step as the best so far."""
+        self.best = {name: tensor.clone() for name, tensor in files.weights_of(self.model).items()}
+        if self.folder is not None:
+            files.write_tensors(self.folder / files.WEIGHTS, self.best, {"format": "pt"})
+
+    def restore_best(self) -> None:
+        """Give the model the weights of the best validation loss, where the run keeps them."""
+        if self.best is not None:
+            files.load_weights(self.model, self.best, "the best step's weights")
+
+    def save(self, optimizers: list[torch.optim.Optimizer], state: State) -> None:
+        """Replace the checkpoint by the present state, in one move."""
+        if self.folder is None:
+            return
+        tensors = {f"model.{name}": tensor for name, tensor in files.weights_of(self.model).items()}
+        tensors |= files.pack_optimizers(optimizers)
+        tensors["rng"] = torch.get_rng_state()
+        if self.device.startswith("cuda"):
+            tensors["rng.cuda"] = torch.cuda.get_rng_state()
+        metadata = {
+            "state": json.dumps(asdict(state)),
+            "config": json.dumps(self.config.to_dict()),
+            "model": json.dumps(self.model.config.to_dict()),
+            "corpus": self.corpus,
+            "precision": self.precision,
+            "threads": str(torch.get_num_threads()),
+            "device": self.device,
+        }
+        files.write_tensors(self.folder / files.CHECKPOINT, tensors, metadata)
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Write the final weights, then the result, whose presence says that the run is finished."""
+        if self.folder is None:
+            return
+        files.save_model(self.folder, self.model, self.tokenizer)
+        files.write_json(self.folder / files.RESULT, result)
+
+    def result(self) -> dict[str, Any] | None:
+        """The result of a run that an earlier process finished."""
+        if self.folder is None or not (self.folder / files.RESULT).exists():
+            return None
+        self.restore_best()
+        self.model.eval()
+        values: dict[str, Any] = json.loads((self.folder / files.RESULT).read_text(encoding="utf-8"))
+        return values
