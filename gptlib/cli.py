@@ -30,7 +30,7 @@ def main() -> None:
             stream.reconfigure(encoding="utf-8", errors="replace")
     try:
         app()
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"gptlib: {error}", file=sys.stderr)
         sys.exit(2)
     except FloatingPointError as error:

@@ -168,7 +168,8 @@ def _gpt2(n_layer: int, n_head: int, n_embd: int) -> dict[str, Any]:
 
 
 def _small(n_layer: int, n_head: int, n_embd: int) -> dict[str, Any]:
-    return {"n_embd": n_embd, "n_layer": n_layer, "n_head": n_head, "bias": False, "position": "rotary"}
+    shape = {"n_embd": n_embd, "n_layer": n_layer, "n_head": n_head, "bias": False}
+    return {**shape, "position": "rotary", "norm": "rmsnorm", "mlp": "swiglu"}
 
 
 PRESETS: dict[str, dict[str, Any]] = {

@@ -80,7 +80,16 @@ def save_model(folder: Path, model: GPT, tokenizer: BPETokenizer | CharTokenizer
     write_json(folder / CONFIG, {"model_type": "gptlib", **model.config.to_dict()})
     write_tensors(folder / WEIGHTS, weights_of(model), {"format": "pt"})
     if tokenizer is not None:
-        _replace(folder / TOKENIZER, tokenizer.save)
+        tokenizer.save(folder / TOKENIZER)  # in one move of its own
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether the folder's config.json was written by `save_model` (or is unreadable, which `read_config` will say)."""
+    try:
+        values = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        return True
+    return not isinstance(values, dict) or values.get("model_type") in ("gptlib", None)
 
 
 def read_config(folder: Path) -> GPTConfig:

@@ -90,6 +90,8 @@ def _split(corpus: Corpus, name: str, tokenizer: BPETokenizer | CharTokenizer, l
     end_id = tokenizer.end_id if corpus.separator else None  # None: one running text
     if end_id is not None and not text.startswith(corpus.separator or ""):
         text = f"{corpus.separator}{text}"
+    if end_id is not None and not text.endswith(corpus.separator or ""):
+        text = f"{text}{corpus.separator}"
     ids = torch.tensor(tokenizer.encode(text), dtype=torch.int32)  # (N,)
     if len(ids) < length + 1:
         raise ValueError(

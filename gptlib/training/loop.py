@@ -132,14 +132,11 @@ def train(
             bar.update()
 
             last = state.step == config.steps
-            look = state.step % config.eval_every == 0 and not last  # after the last step all of it is measured
+            # After the last step the whole split is measured, below; the best step needs the same windows throughout.
+            look = config.keep == "best" if last else state.step % config.eval_every == 0
             if look or last or state.step % config.log_every == 0:
                 state.train_loss = loss.item()
-                if not math.isfinite(state.train_loss):
-                    raise FloatingPointError(
-                        f"the loss is {state.train_loss} at step {state.step}; a learning_rate below "
-                        f"{config.learning_rate} or a grad_clip above 0 may help"
-                    )
+                _require_finite(loss, norm, state.step, config)
                 val_loss = None
                 if look:
                     val_loss = evaluate(model, validation, max_windows=config.eval_windows, context=in_precision())
@@ -165,6 +162,7 @@ def train(
                 if progress.stop:
                     interrupted.set()
             if last or state.step % config.save_every == 0 or interrupted.is_set():
+                _require_finite(loss, norm, state.step, config)  # a good checkpoint is not replaced by a broken one
                 run.save(optimizers, state)
 
     finished = state.step == config.steps
@@ -216,6 +214,14 @@ def _accumulate(
         (loss / config.accumulation).backward()
         total += loss.detach() / config.accumulation
     return total
+
+
+def _require_finite(loss: Tensor, norm: Tensor, step: int, config: TrainConfig) -> None:
+    if not math.isfinite(loss.item()) or not math.isfinite(norm.item()):
+        raise FloatingPointError(
+            f"the loss is {loss.item():.4g} and its gradient's norm {norm.item():.4g} at step {step}; a learning_rate "
+            f"below {config.learning_rate} or a grad_clip above 0 may help"
+        )
 
 
 @contextmanager

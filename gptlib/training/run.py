@@ -59,15 +59,17 @@ class Run:
             return State()
         path = self.folder / files.CHECKPOINT
         if not path.exists():
+            self._refuse_to_overwrite()
             if resume:
                 say(f"nothing to resume in {self.folder}: starting afresh")
             self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / files.LOG).write_text("", encoding="utf-8")  # first, since it marks the folder as a run's
             files.write_json(self.folder / files.CONFIG, {"model_type": "gptlib", **self.model.config.to_dict()})
             self.tokenizer.save(self.folder / files.TOKENIZER)
-            (self.folder / files.LOG).write_text("", encoding="utf-8")
-            (self.folder / files.RESULT).unlink(missing_ok=True)
             return State()
         tensors, metadata = files.read_tensors(path)
+        if "state" not in metadata:
+            raise ValueError(f"{path} is no checkpoint of a training run; choose another folder")
         state = State(**json.loads(metadata["state"]))
         if not resume:
             raise ValueError(
@@ -82,21 +84,35 @@ class Run:
             self.best, _ = files.read_tensors(self.folder / files.WEIGHTS)
         torch.set_rng_state(tensors["rng"])
         if "rng.cuda" in tensors and self.device.startswith("cuda"):
-            torch.cuda.set_rng_state(tensors["rng.cuda"])
-        lines = (self.folder / files.LOG).read_text(encoding="utf-8").splitlines()
+            torch.cuda.set_rng_state(tensors["rng.cuda"], self.device)
+        log = self.folder / files.LOG
+        lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
         entries = [json.loads(line) for line in lines if line.endswith("}")]
         self.log = [entry for entry in entries if entry["step"] <= state.step]
-        (self.folder / files.LOG).write_text("".join(json.dumps(e) + "\n" for e in self.log), encoding="utf-8")
+        log.write_text("".join(json.dumps(e) + "\n" for e in self.log), encoding="utf-8")
         say(f"resuming at step {state.step} of {self.config.steps}")
         return state
 
+    def _refuse_to_overwrite(self) -> None:
+        assert self.folder is not None
+        found = [name for name in (files.CONFIG, files.TOKENIZER, files.WEIGHTS) if (self.folder / name).exists()]
+        if (self.folder / files.RESULT).exists():
+            raise ValueError(
+                f"{self.folder} holds a finished run whose {files.CHECKPOINT} is gone, so it can be used and not "
+                "trained on; choose another folder"
+            )
+        if found and not (self.folder / files.LOG).exists():
+            raise ValueError(
+                f"{self.folder} holds {' and '.join(found)} of something else than a run, and training would overwrite "
+                "them; choose another folder"
+            )
+
     def _check_same_run(self, metadata: dict[str, str], say: Callable[[str], None]) -> None:
-        free = {"device", "precision", "compile", "eval_every", "eval_windows", "save_every", "log_every"}
         then = {**json.loads(metadata["config"]), "corpus": metadata["corpus"]}
         now = {**self.config.to_dict(), "corpus": self.corpus}
         then_model, now_model = json.loads(metadata["model"]), self.model.config.to_dict()
         for old, new in ((then_model, now_model), (then, now)):
-            for name in new.keys() - free:
+            for name in sorted(new.keys() - FREE):
                 if old.get(name) != new[name]:
                     raise ValueError(
                         f"the run in {self.folder} has {name}={old.get(name)!r} and this one {name}={new[name]!r}; "
@@ -133,7 +149,7 @@ class Run:
         tensors |= files.pack_optimizers(optimizers)
         tensors["rng"] = torch.get_rng_state()
         if self.device.startswith("cuda"):
-            tensors["rng.cuda"] = torch.cuda.get_rng_state()
+            tensors["rng.cuda"] = torch.cuda.get_rng_state(self.device)
         metadata = {
             "state": json.dumps(asdict(state)),
             "config": json.dumps(self.config.to_dict()),
