@@ -193,7 +193,7 @@ def _differs(config: GPTConfig, needed: dict[str, Any]) -> str | None:
 
 
 class TransformersTokenizer:
-    """A tokenizer of transformers behind the interface of ours, for models whose own rules `BPETokenizer` does not know."""
+    """A tokenizer of transformers behind the interface of ours, for models whose rules `BPETokenizer` does not know."""
 
     def __init__(self, inner: Any) -> None:
         self.inner = inner

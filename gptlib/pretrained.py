@@ -161,6 +161,6 @@ def _hub_errors(source: str) -> Iterator[None]:
         if Path(source).exists():
             raise ValueError(f"{source} could not be read: {str(error).splitlines()[0]}") from None
         raise ConnectionError(
-            f"{source!r} could not be had from the hub ({str(error).splitlines()[0]}); check name and network, or use a "
-            f"local folder; bundled models: {', '.join(bundled_models())}"
+            f"{source!r} could not be had from the hub ({str(error).splitlines()[0]}); check name and network, or use "
+            f"a local folder; bundled models: {', '.join(bundled_models())}"
         ) from None
