@@ -13,7 +13,7 @@ from gptlib.cache import KVCache
 from gptlib.model import GPT
 
 if TYPE_CHECKING:
-    from gptlib.tokenizers import BPETokenizer, CharTokenizer
+    from gptlib.tokenizers import Tokenizer
 
 
 def next_token_probabilities(
@@ -50,7 +50,8 @@ def next_token_probabilities(
     if temperature == 0:
         largest = logits.argmax(dim=-1, keepdim=True)  # (..., 1), the lowest id among equals
         return torch.zeros_like(logits).scatter(-1, largest, 1.0)
-    logits = (logits - logits.amax(dim=-1, keepdim=True)) / temperature  # the largest at 0, where nothing overflows
+    tiny = torch.finfo(logits.dtype).tiny  # below it fp32 has 0, and 0 / 0 is no number
+    logits = (logits - logits.amax(dim=-1, keepdim=True)) / max(temperature, tiny)  # the largest at 0: no overflow
     if top_k is None and top_p is None and min_p is None:
         return torch.softmax(logits, dim=-1)
     ordered, ids = logits.sort(dim=-1, descending=True, stable=True)
@@ -157,7 +158,12 @@ def stream(
 ) -> Iterator[Tensor]:
     """As `generate`, handing out each new token, (B,) int64, as soon as it is drawn; arguments are checked at once."""
     check_sampling(
-        temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        seed=seed,
     )
     check_ids(ids, model.config.vocab_size)
     _check_length(ids.size(1), max_new_tokens, model.config.n_positions, slide)
@@ -173,7 +179,7 @@ def stream(
         return torch.multinomial(p, 1, generator=generator)[:, 0]  # (B,)
 
     def loop() -> Iterator[Tensor]:
-        text = ids.to(device)  # (B, T), growing
+        text = ids.to(device, torch.int64)  # (B, T), growing
         reader = _Reader(model, text, max_new_tokens, use_cache)
         finished = torch.zeros(len(text), dtype=torch.bool, device=device)
         for _ in range(max_new_tokens):
@@ -229,7 +235,7 @@ def _evaluating(model: GPT) -> Iterator[None]:
 
 def stream_text(
     model: GPT,
-    tokenizer: BPETokenizer | CharTokenizer,
+    tokenizer: Tokenizer,
     prompt: str,
     max_new_tokens: int,
     *,
@@ -293,6 +299,7 @@ def check_sampling(
     top_p: float | None = None,
     min_p: float | None = None,
     repetition_penalty: float = 1.0,
+    seed: int | None = None,
 ) -> None:
     """Raise ValueError, naming value and range, for a sampling setting that makes no sense."""
     if not 0 <= temperature < float("inf"):
@@ -307,11 +314,17 @@ def check_sampling(
         raise ValueError(f"min_p={min_p} must lie between 0 (keeps everything) and 1 (keeps the largest)")
     if not 0 < repetition_penalty < float("inf"):
         raise ValueError(f"repetition_penalty={repetition_penalty} must be above 0; 1 is no penalty")
+    if seed is not None and not 0 <= seed < 2**63:
+        raise ValueError(
+            f"seed={seed} must be a whole number from 0 to {2**63 - 1}; leave it out for another each time"
+        )
 
 
 def check_ids(ids: Tensor, vocab_size: int) -> None:
     """Raise ValueError unless `ids` is a (B, T) tensor of token ids, T ≥ 1, each in [0, vocab_size)."""
-    if ids.dim() != 2 or ids.size(1) == 0:
+    if not isinstance(ids, Tensor):
+        raise ValueError(f"ids are a {type(ids).__name__}; give a tensor (batch, tokens), as in torch.tensor([[1, 2]])")
+    if ids.dim() != 2 or ids.numel() == 0:
         raise ValueError(f"ids have shape {tuple(ids.shape)}; give (batch, tokens) with at least one token")
     if ids.is_floating_point() or ids.dtype == torch.bool:
         raise ValueError(f"ids have dtype {ids.dtype}; token ids are integers, so use ids.long()")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,7 @@ def weights_to_transformers(config: GPTConfig, ours: dict[str, Tensor]) -> dict[
     theirs = {other: ours[name] for name, other in _outside(config, _LLAMA)}
     sizes = [n * config.head_dim for n in (config.n_head, config.kv_heads, config.kv_heads)]
     for i in range(config.n_layer):
-        for part, weight in zip("qkv", ours[f"blocks.{i}.attention.qkv.weight"].split(sizes), strict=True):
+        for part, weight in zip("qkv", torch.split(ours[f"blocks.{i}.attention.qkv.weight"], sizes), strict=True):
             theirs[f"model.layers.{i}.self_attn.{part}_proj.weight"] = weight.contiguous()
     theirs.update({other: ours[name] for name, other in _llama_blocks(config)})
     return theirs
@@ -221,7 +222,7 @@ class TransformersTokenizer:
         """Each id's own text, for labels."""
         return [self.decode([i]) for i in ids]
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | os.PathLike[str]) -> Path:
         """Write tokenizer.json."""
         self.inner.backend_tokenizer.save(str(path))
         return Path(path)

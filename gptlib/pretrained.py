@@ -17,7 +17,7 @@ from gptlib.huggingface import (
     weights_to_transformers,
 )
 from gptlib.model import GPT
-from gptlib.tokenizers import BPETokenizer, CharTokenizer, load_tokenizer
+from gptlib.tokenizers import Tokenizer, load_tokenizer
 from gptlib.training.checkpoint import (
     CHECKPOINT,
     CONFIG,
@@ -33,7 +33,6 @@ from gptlib.training.checkpoint import (
 
 ASSETS = Path(__file__).parent / "assets"
 HUB_NAMES = ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", "distilgpt2")
-Tokenizer = BPETokenizer | CharTokenizer | TransformersTokenizer
 
 
 def bundled_models() -> list[str]:

@@ -18,12 +18,37 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from functools import cache, cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import tokenizers
 
 Pair = tuple[int, int]
+
+
+class Tokenizer(Protocol):
+    """What the course asks of a tokenizer, its own or another's."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of tokens; ids lie below it."""
+
+    @property
+    def end_id(self) -> int | None:
+        """Id of the end-of-text token, or None if there is none."""
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text."""
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of ids."""
+
+    def tokens(self, ids: Iterable[int]) -> list[str]:
+        """Each id's own text, for labels."""
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write a tokenizer.json."""
+
 
 END_OF_TEXT = "<|endoftext|>"
 

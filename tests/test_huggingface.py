@@ -168,5 +168,5 @@ def test_hub_out_of_reach_is_one_sentence(monkeypatch):
 
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setattr("transformers.AutoConfig.from_pretrained", refuse)
-    with pytest.raises(ConnectionError, match="'gpt2' could not be had from the hub.*bundled models"):
+    with pytest.raises(ConnectionError, match=r"'gpt2' could not be had from the hub.*bundled models"):
         load_model("gpt2")

@@ -22,10 +22,10 @@ END = "<|endoftext|>"
 
 
 class Tokenizer(Protocol):
-    """What is needed of a tokenizer."""
+    """The part of a tokenizer that the truth about tokens needs."""
 
-    vocab_size: int
-
+    @property
+    def vocab_size(self) -> int: ...  # noqa: D102
     def encode(self, text: str) -> list[int]: ...  # noqa: D102
     def decode(self, ids: Iterable[int]) -> str: ...  # noqa: D102
 

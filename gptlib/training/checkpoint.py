@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from gptlib.model import GPT, GPTConfig
-from gptlib.tokenizers import BPETokenizer, CharTokenizer
+from gptlib.tokenizers import Tokenizer
 
 CONFIG, TOKENIZER, WEIGHTS = "config.json", "tokenizer.json", "model.safetensors"
 CHECKPOINT, LOG, RESULT = "checkpoint.safetensors", "log.jsonl", "result.json"
@@ -74,7 +74,7 @@ def _replace(path: Path, write: Any) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def save_model(folder: Path, model: GPT, tokenizer: BPETokenizer | CharTokenizer | None) -> None:
+def save_model(folder: Path, model: GPT, tokenizer: Tokenizer | None) -> None:
     """Write what `load_model` needs: config.json, model.safetensors and, if there is one, tokenizer.json."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / CONFIG, {"model_type": "gptlib", **model.config.to_dict()})

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gptlib.corpora import Corpus
 from gptlib.model import GPT
-from gptlib.tokenizers import BPETokenizer, CharTokenizer
+from gptlib.tokenizers import BPETokenizer, CharTokenizer, Tokenizer
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,7 @@ def tokenizer_for(
     return BPETokenizer.train(corpus.train[:sample], vocab_size, special_tokens=special or ("<|endoftext|>",))
 
 
-def tokenize_corpus(
-    corpus: Corpus, tokenizer: BPETokenizer | CharTokenizer, length: int
-) -> tuple[TokenData, TokenData]:
+def tokenize_corpus(corpus: Corpus, tokenizer: Tokenizer, length: int) -> tuple[TokenData, TokenData]:
     """The training and the validation split as ids, fit for windows of `length` tokens.
 
     Raises:
@@ -85,7 +83,7 @@ def tokenize_corpus(
     return _split(corpus, "train", tokenizer, length), _split(corpus, "validation", tokenizer, length)
 
 
-def _split(corpus: Corpus, name: str, tokenizer: BPETokenizer | CharTokenizer, length: int) -> TokenData:
+def _split(corpus: Corpus, name: str, tokenizer: Tokenizer, length: int) -> TokenData:
     text: str = getattr(corpus, name)
     end_id = tokenizer.end_id if corpus.separator else None  # None: one running text
     if end_id is not None and not text.startswith(corpus.separator or ""):

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from gptlib.corpora import Corpus
 from gptlib.model import GPT
-from gptlib.tokenizers import BPETokenizer, CharTokenizer
+from gptlib.tokenizers import Tokenizer
 from gptlib.training.config import TrainConfig
 from gptlib.training.data import TokenData, evaluate, tokenize_corpus
 from gptlib.training.devices import autocast, choose_device, choose_precision
@@ -65,7 +65,7 @@ class TrainResult:
 def train(
     model: GPT,
     corpus: Corpus,
-    tokenizer: BPETokenizer | CharTokenizer,
+    tokenizer: Tokenizer,
     config: TrainConfig | None = None,
     *,
     out: str | Path | None = None,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gptlib.model import GPT
-from gptlib.tokenizers import BPETokenizer, CharTokenizer
+from gptlib.tokenizers import Tokenizer
 from gptlib.training import checkpoint as files
 from gptlib.training.config import TrainConfig
 
@@ -38,7 +38,7 @@ class Run:
         self,
         folder: Path | None,
         model: GPT,
-        tokenizer: BPETokenizer | CharTokenizer,
+        tokenizer: Tokenizer,
         config: TrainConfig,
         corpus: str,
         precision: str,
@@ -57,6 +57,8 @@ class Run:
         """
         if self.folder is None:
             return State()
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ValueError(f"{self.folder} is a file; name a folder for the run")
         path = self.folder / files.CHECKPOINT
         if not path.exists():
             self._refuse_to_overwrite()
