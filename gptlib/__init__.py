@@ -20,7 +20,7 @@ _ROOMS = {
     "model": ["GPT", "Block", "GPTConfig"],
     "training": ["TrainConfig", "train"],
     "generation": ["generate", "next_token_probabilities", "stream"],
-    "pretrained": ["load_model"],
+    "pretrained": ["export_to_huggingface", "load_model"],
     "prose": ["say"],
     "checks": ["check"],
 }
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from gptlib.layers import MLP, GatedMLP, LayerNorm, RMSNorm
     from gptlib.model import GPT, Block, GPTConfig
     from gptlib.positions import Rotary, sinusoidal
-    from gptlib.pretrained import load_model
+    from gptlib.pretrained import export_to_huggingface, load_model
     from gptlib.prose import say
     from gptlib.recording import record
     from gptlib.tokenizers import BPETokenizer, CharTokenizer, load_tokenizer

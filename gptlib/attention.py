@@ -118,7 +118,9 @@ def _check_shapes(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> None:
             raise ValueError(
                 "the mask is boolean; this one is added to the scores: 0 keeps a position, -inf forbids it"
             )
-        if mask.dim() > len(allowed) or mask.shape[-2:] != allowed[-2:]:
+        lead = zip(reversed(mask.shape[:-2]), reversed(allowed[:-2]), strict=False)
+        fits = mask.dim() <= len(allowed) and all(ours in (1, theirs) for ours, theirs in lead)
+        if mask.shape[-2:] != allowed[-2:] or not fits:
             raise ValueError(f"mask {tuple(mask.shape)} does not fit scores of shape {allowed}; make it {allowed[-2:]}")
 
 

@@ -29,8 +29,13 @@ class LayerCache:
         """Add keys and values of T new positions, both (B, n_kv_head, T, D); return all so far, (B, n_kv_head, S, D).
 
         Raises:
-            ValueError: if the positions do not fit.
+            ValueError: if the positions or the number of rows do not fit.
         """
+        if k.size(0) != self.keys.size(0):
+            raise ValueError(
+                f"the cache was made for batches of {self.keys.size(0)} and this one has {k.size(0)} rows; "
+                f"make it with batch_size={k.size(0)}"
+            )
         end = self.length + k.size(2)
         if end > self.keys.size(2):
             raise ValueError(

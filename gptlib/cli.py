@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 app = typer.Typer(
     name="gptlib",
     help="Inside GPT: train a GPT, make it write, and check your exercises.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+# The class of typer's own errors; its module differs between typer's releases.
+_UsageError: Any = typer.BadParameter.__bases__[0]
 
 Precision = Annotated[str, typer.Option(help="auto, fp32 or bf16 (autocast).")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
@@ -29,7 +31,13 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="replace")
     try:
-        app()
+        sys.exit(app(args=sys.argv[1:] or ["--help"], standalone_mode=False))
+    except _UsageError as error:
+        command, sentence = error.ctx.command_path if error.ctx else "gptlib", error.format_message().rstrip(".?")
+        print(f"gptlib: {sentence}; see {command} --help", file=sys.stderr)
+        sys.exit(2)
+    except typer.Abort:
+        sys.exit(130)
     except (ValueError, OSError, ImportError) as error:
         print(f"gptlib: {error}", file=sys.stderr)
         sys.exit(2)

@@ -72,9 +72,10 @@ class RMSNorm(Noted):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise `x` (..., C) over its last dimension."""
+        weight = self.weight.to(x.dtype)  # under autocast queries and keys come in bf16
         if self.noted:
-            return self.note("output", rms_norm(x, self.weight, self.eps))
-        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+            return self.note("output", rms_norm(x, weight, self.eps))
+        return F.rms_norm(x, weight.shape, weight, self.eps)
 
 
 def gelu_tanh(x: Tensor) -> Tensor:

@@ -1,0 +1,136 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from gptlib import MLP, GatedMLP, LayerNorm, RMSNorm, record
+from gptlib.layers import ACTIVATIONS, GATES, gelu_tanh, layer_norm, relu_squared, rms_norm
+
+sizes = st.tuples(st.integers(1, 4), st.integers(1, 5), st.integers(2, 33))
+seeds = st.integers(0, 2**32)
+
+
+def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+@settings(max_examples=40, deadline=None)
+@given(size=sizes, seed=seeds, eps=st.sampled_from([1e-12, 1e-6, 1e-5, 0.1]), scale=st.sampled_from([1e-3, 1.0, 50.0]))
+def test_norms_equal_torchs(size, seed, eps, scale) -> None:
+    C = size[-1]
+    x = normal(*size, seed=seed, dtype=torch.float64) * scale + 3
+    weight, bias = normal(C, seed=seed + 1).double(), normal(C, seed=seed + 2).double()
+    torch.testing.assert_close(layer_norm(x, weight, bias, eps), F.layer_norm(x, (C,), weight, bias, eps))
+    torch.testing.assert_close(rms_norm(x, weight, eps), F.rms_norm(x, (C,), weight, eps))
+
+
+def test_epsilon_stands_inside_the_root() -> None:
+    x = torch.tensor([[-1.0, 1.0]], dtype=torch.float64)  # variance and mean square are 1
+    torch.testing.assert_close(layer_norm(x, eps=3.0), x / 2)
+    torch.testing.assert_close(rms_norm(x, eps=3.0), x / 2)
+
+
+def test_a_constant_vector_is_no_trouble() -> None:
+    assert torch.equal(layer_norm(torch.full((2, 5), 7.0)), torch.zeros(2, 5))
+    assert torch.equal(rms_norm(torch.zeros(2, 5)), torch.zeros(2, 5))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_layer_norm_module_equals_torchs(bias) -> None:
+    ours, theirs = LayerNorm(13, bias=bias, eps=1e-3), nn.LayerNorm(13, bias=bias, eps=1e-3)
+    for parameter, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        nn.init.normal_(parameter)
+        other.data.copy_(parameter.data)
+    x = normal(3, 7, 13)
+    torch.testing.assert_close(ours(x), theirs(x))
+    with record(ours) as run:
+        torch.testing.assert_close(ours(x), theirs(x))
+    torch.testing.assert_close(run["output"], theirs(x))
+
+
+PARTS = {
+    "layernorm": lambda: LayerNorm(6),
+    "rmsnorm": lambda: RMSNorm(6),
+    **{f"mlp-{name}": lambda name=name: MLP(6, 10, activation=name) for name in ACTIVATIONS},
+    **{f"gated-{name}": lambda name=name: GatedMLP(6, 10, gate=name, bias=True) for name in GATES},
+}
+
+
+@pytest.fixture(params=PARTS.values(), ids=PARTS.keys())
+def part(request) -> nn.Module:
+    torch.manual_seed(0)
+    module = request.param()
+    for parameter in module.parameters():
+        nn.init.normal_(parameter)
+    return module
+
+
+def test_gradients_are_right_in_both_forms(part) -> None:
+    part.double()
+    x = normal(2, 3, 6, dtype=torch.float64).requires_grad_()
+    assert torch.autograd.gradcheck(part, x)
+    with record(part):
+        assert torch.autograd.gradcheck(part, x)
+        plain = part(x)
+    torch.testing.assert_close(plain, part(x), atol=1e-12, rtol=1e-12)
+
+
+def test_each_position_stands_alone(part) -> None:
+    x = normal(2, 5, 6)
+    together = part(x)
+    alone = torch.stack([torch.stack([part(row) for row in rows]) for rows in x])
+    torch.testing.assert_close(together, alone)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_dtype_is_kept_in_both_forms(part, dtype) -> None:
+    part.to(dtype)
+    x = normal(2, 5, 6).to(dtype)
+    assert part(x).dtype == dtype
+    with record(part) as run:
+        assert part(x).dtype == dtype
+    assert all(recorded.dtype == dtype for recorded in run.values())
+
+
+def test_input_is_not_changed(part) -> None:
+    x = normal(2, 5, 6)
+    kept = x.clone()
+    part(x)
+    with record(part):
+        part(x)
+    assert torch.equal(x, kept)
+
+
+def test_activations_by_their_formulas() -> None:
+    x = normal(1000, dtype=torch.float64) * 3
+    cubic = torch.tanh((2 / torch.pi) ** 0.5 * (x + 0.044715 * x**3))
+    torch.testing.assert_close(gelu_tanh(x), 0.5 * x * (1 + cubic))
+    torch.testing.assert_close(ACTIVATIONS["gelu"](x), x * 0.5 * (1 + torch.erf(x / 2**0.5)))
+    torch.testing.assert_close(relu_squared(x), x.clamp(min=0) ** 2)
+    torch.testing.assert_close(ACTIVATIONS["relu"](x), x.clamp(min=0))
+    torch.testing.assert_close(GATES["swiglu"](x), x / (1 + torch.exp(-x)))
+    torch.testing.assert_close(GATES["geglu"](x), x * 0.5 * (1 + torch.erf(x / 2**0.5)))
+
+
+def test_mlps_by_their_formulas() -> None:
+    x = normal(3, 7, 6)
+    mlp = MLP(6, 10, activation="relu")
+    by_hand = (x @ mlp.widen.weight.T + mlp.widen.bias).clamp(min=0) @ mlp.narrow.weight.T + mlp.narrow.bias
+    torch.testing.assert_close(mlp(x), by_hand)
+    gated = GatedMLP(6, 10)
+    by_hand = (F.silu(x @ gated.gate.weight.T) * (x @ gated.widen.weight.T)) @ gated.narrow.weight.T
+    torch.testing.assert_close(gated(x), by_hand)
+    assert [name for name, _ in gated.named_parameters()] == ["gate.weight", "widen.weight", "narrow.weight"]
+
+
+def test_dropout_works_while_training_and_only_then() -> None:
+    torch.manual_seed(0)
+    for part in (MLP(6, 10, dropout=0.5), GatedMLP(6, 10, dropout=0.5)):
+        x = normal(50, 6)
+        dropped = (part(x) == 0).float().mean()
+        assert 0.35 < dropped < 0.65
+        part.eval()
+        assert torch.equal(part(x), part(x))
+        assert (part(x) != 0).all()
