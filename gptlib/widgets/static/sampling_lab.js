@@ -1,0 +1,277 @@
+// The next token's distribution, and what temperature, top-k, top-p and min-p make of it.
+import {
+  adapter, floats, frame, inline, make, once, quoted, requests, roving, shown, slider, theme, watch,
+} from "./base.js";
+
+const BARS = 40;
+const IDS = 2 ** 20; // more than any vocabulary has
+
+/** Token ids from the largest logit to the smallest (of equal ones the lower id first), and the logits in that order. */
+export function ranked(logits) {
+  // The bits of a float, with the sign taken care of, sort like the float. With the id in the lower digits one number says
+  // all, and sorting plain numbers is ten times faster than calling a function for each comparison.
+  const V = logits.length;
+  const values = new Float32Array(V);
+  for (let id = 0; id < V; id++) values[id] = logits[id] + 0; // + 0 makes -0 and 0 the same
+  const bits = new Int32Array(values.buffer);
+  const keys = new Float64Array(V);
+  for (let id = 0; id < V; id++) keys[id] = (bits[id] < 0 ? 2 ** 32 - 1 - ~bits[id] : 2 ** 31 - 1 - bits[id]) * IDS + id;
+  keys.sort();
+  const ids = new Uint32Array(V);
+  const sorted = new Float64Array(V);
+  for (let rank = 0; rank < V; rank++) {
+    ids[rank] = keys[rank] % IDS;
+    sorted[rank] = values[ids[rank]];
+  }
+  return { ids, logits: sorted };
+}
+
+/**
+ * The distribution to draw from, by rank: divide by the temperature, keep the k largest, keep the fewest that reach p
+ * together, keep those of at least minP times the largest, renormalise.
+ *
+ * Temperature changes no rank, so each filter keeps a beginning of the ranking. `cuts` has the length that each one leaves,
+ * in their order; `mass` is the share of probability that was kept.
+ */
+export function choices({ logits }, { temperature = 1, topK = Infinity, topP = 1, minP = 0 } = {}) {
+  const V = logits.length;
+  const p = new Float64Array(V);
+  if (temperature === 0) {
+    p[0] = 1;
+    return { probabilities: p, kept: 1, cuts: { "temperature 0": 1 }, mass: 1, entropy: 0 };
+  }
+  let total = 0;
+  for (let rank = 0; rank < V; rank++) total += p[rank] = Math.exp((logits[rank] - logits[0]) / temperature);
+  const first = Math.min(V, topK);
+  let second = first;
+  if (topP < 1) {
+    let among = 0;
+    for (let rank = 0; rank < first; rank++) among += p[rank];
+    let before = 0;
+    for (second = 0; second < first && before < topP * among; second++) before += p[second];
+    second = Math.max(1, second);
+  }
+  let third = second;
+  while (third > 1 && p[third - 1] < minP * p[0]) third--;
+  let sum = 0;
+  for (let rank = 0; rank < third; rank++) sum += p[rank];
+  let entropy = 0;
+  for (let rank = 0; rank < third; rank++) {
+    p[rank] /= sum;
+    if (p[rank] > 0) entropy -= p[rank] * Math.log(p[rank]);
+  }
+  p.fill(0, third);
+  return { probabilities: p, kept: third, cuts: { "top-k": first, "top-p": second, "min-p": third }, mass: sum / total, entropy };
+}
+
+/** The rank at which the running sum of `probabilities` passes `u`, a number from [0, 1). */
+export function draw({ probabilities, kept }, u) {
+  let sum = 0;
+  for (let rank = 0; rank < kept; rank++) {
+    sum += probabilities[rank];
+    if (u < sum) return rank;
+  }
+  return kept - 1;
+}
+
+// Text that did not change costs no layout.
+function write(node, words) {
+  if (node.textContent !== words) node.textContent = words;
+}
+
+function percent(p) {
+  if (p === 0) return "0";
+  if (p < 0.0005) return "< 0.1 %";
+  return `${(100 * p).toFixed(1)} %`;
+}
+
+// Every number up to 20, then steps of about a seventh, then all.
+function counts(V) {
+  const stops = [];
+  for (let k = 1; k < V; k = k < 20 ? k + 1 : Math.round(k * 1.15)) stops.push(k);
+  return [...stops, V];
+}
+
+const steps = (low, high, n) => Array.from({ length: n + 1 }, (_, i) => Number((low + ((high - low) * i) / n).toFixed(4)));
+
+/**
+ * Show the next token's distribution in `element`.
+ *
+ * `state`: pieces (strings of the text so far), prompt (how many of them were given), forgotten (how many the model no longer
+ * sees), logits (bytes, float32), labels (token id → string, for the largest logits), problem; with `send`, tokens can be
+ * appended (`send({ append: id })`), taken back (`send({ undo: 1 })`, `send({ reset: 1 })`). `random` replaces Math.random.
+ * Returns `update(state)` and `destroy()`.
+ */
+export function mount(element, state) {
+  const random = state.random ?? Math.random;
+  let ranking = ranked(floats(state.logits));
+  let before = choices(ranking);
+  let after = before;
+  let drawn = -1; // rank of the token that is being appended
+
+  const { root, say } = frame(element, "Sampling lab", "sampling");
+  const problem = make("p", { class: "gl-problem", role: "alert" });
+  const ask = requests((request) => state.send(request), (sentence) => { problem.textContent = sentence; });
+
+  const text = make("p", { class: "gl-text", tabindex: "0", role: "group", "aria-label": "Text so far" });
+  const button = (words, action, kind) => make("button", { type: "button", class: kind, onclick: action }, words);
+  const sampleButton = button("Append a sampled token", sample, "gl-primary");
+  const undoButton = button("Take back", () => request({ undo: 1 }));
+  const resetButton = button("Start over", () => request({ reset: 1 }));
+
+  const V = () => ranking.logits.length;
+  const off = (value, none, words) => (value === none ? words : String(value));
+  const changed = once(() => {
+    render();
+    say(`Entropy ${after.entropy.toFixed(2)} nats, ${after.kept} tokens kept`);
+  });
+  const temperature = slider("temperature", steps(0, 3, 60), 1, (v) => (v === 0 ? "0 (greedy)" : v.toFixed(2)), changed);
+  const topK = slider("top-k", counts(V()), V(), (v) => off(v, V(), "all"), changed);
+  const topP = slider("top-p", steps(0.01, 1, 99), 1, (v) => off(v, 1, "all"), changed);
+  const minP = slider("min-p", steps(0, 1, 100), 0, (v) => off(v, 0, "all"), changed);
+  const settings = [temperature, topK, topP, minP];
+  const plain = button("Reset settings", () => { [1, V(), 1, 0].forEach((v, i) => { settings[i].value = v; }); changed(); });
+
+  const results = make("dl", { class: "gl-results" });
+  const result = (term) => {
+    const value = make("span", {});
+    const note = make("small", {});
+    results.append(make("div", {}, make("dt", {}, term), make("dd", {}, value, note)));
+    return (words, small) => { value.textContent = words; note.textContent = small; };
+  };
+  const showEntropy = result("Entropy");
+  const showChoice = result("As open as a fair choice");
+  const showKept = result("Tokens kept");
+  const showMass = result("Probability kept");
+
+  const list = make("ol", { class: "gl-bars", "aria-label": "Most probable next tokens; Enter appends one" });
+  const rest = make("p", { class: "gl-muted" });
+  let rows = [];
+  const focusRow = roving(list, () => rows.map((row) => row.button), () => 1);
+
+  root.append(
+    text, problem,
+    ...(state.send ? [make("div", { class: "gl-bar" }, sampleButton, undoButton, resetButton)] : []),
+    make("div", { class: "gl-settings" }, ...settings.map((setting) => setting.row)),
+    results,
+    make("div", { class: "gl-bar" },
+      make("p", { class: "gl-key gl-muted" },
+        make("span", {}, make("i", { class: "gl-before" }), "the model’s own probability"),
+        make("span", {}, make("i", { class: "gl-after" }), "what is drawn from")), plain),
+    list, rest,
+  );
+  root.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || !state.send) return;
+    const action = { s: sampleButton, u: undoButton }[event.key];
+    if (!action) return;
+    event.preventDefault();
+    if (!action.disabled) action.click();
+  });
+
+  function request(message) {
+    if (ask.busy) return; // the next draw must be from the next distribution
+    root.setAttribute("aria-busy", "true");
+    ask.ask(message);
+  }
+
+  function sample() {
+    if (ask.busy) return;
+    drawn = draw(after, random());
+    request({ append: ranking.ids[drawn] });
+    render();
+  }
+
+  function pick(rank) {
+    if (!state.send || ask.busy) return;
+    drawn = rank;
+    request({ append: ranking.ids[rank] });
+    render();
+  }
+
+  // Rows stay in their order while settings move: temperature never changes a rank.
+  function build() {
+    const n = Math.min(BARS, V());
+    list.style.setProperty("--rows", Math.ceil(n / 2));
+    rows = Array.from({ length: n }, (_, rank) => {
+      const label = state.labels[ranking.ids[rank]] ?? String(ranking.ids[rank]);
+      const bar = make("i", { class: "gl-after" });
+      const ghost = make("i", { class: "gl-before" });
+      const note = make("small", {}, "");
+      const value = make("span", {}, "");
+      const number = make("span", { class: "gl-number" }, note, value);
+      ghost.style.transform = `scaleX(${before.probabilities[rank]})`;
+      const button = make("button", { type: "button", tabindex: "-1", onclick: () => pick(rank) },
+        make("span", { class: "gl-name" }, make("bdi", {}, shown(label))), make("span", { class: "gl-track" }, ghost, bar), number);
+      return { label, bar, note, value, button, item: make("li", {}, button) };
+    });
+    const focused = list.contains(document.activeElement);
+    list.replaceChildren(...rows.map((row) => row.item));
+    focusRow(0, focused);
+  }
+
+  function render() {
+    after = choices(ranking, { temperature: temperature.value, topK: topK.value, topP: topP.value, minP: minP.value });
+    rows.forEach(({ label, bar, note, value, button, item }, rank) => {
+      const p = after.probabilities[rank];
+      const cut = rank >= after.kept && Object.entries(after.cuts).find(([, length]) => rank >= length)[0];
+      const [own, now] = [percent(before.probabilities[rank]), percent(p)];
+      bar.style.transform = `scaleX(${p})`;
+      write(note, cut ? `${cut}: ${own} → ` : own === now ? "" : `${own} → `);
+      write(value, now);
+      item.classList.toggle("gl-cut", Boolean(cut));
+      item.classList.toggle("gl-drawn", rank === drawn);
+      button.setAttribute("aria-label", `${quoted(label)}: ${now}${cut ? `, cut by ${cut}` : ""}; the model’s own ${own}`);
+    });
+    const others = V() - rows.length;
+    const tail = (distribution) => { let sum = 0; for (let r = rows.length; r < V(); r++) sum += distribution.probabilities[r]; return sum; };
+    rest.textContent = others > 0 ? `${others.toLocaleString("en")} more tokens together: ${percent(tail(after))}; the model’s own ${percent(tail(before))}.` : "";
+    showEntropy(`${after.entropy.toFixed(2)} nats`, `the model’s own ${before.entropy.toFixed(2)}`);
+    const open = ({ entropy }) => Math.exp(entropy).toLocaleString("en", { maximumSignificantDigits: entropy < 4.6 ? 2 : 3 });
+    showChoice(`among ${open(after)} tokens`, `the model’s own ${open(before)}`);
+    showKept(after.kept.toLocaleString("en"), `of ${V().toLocaleString("en")}`);
+    showMass(percent(after.mass), temperature.value === 1 ? "of the model’s own" : "at this temperature");
+  }
+
+  function showText() {
+    text.replaceChildren(...state.pieces.map((piece, i) => make("span", {
+      class: ["gl-token", i < state.forgotten ? "gl-forgotten" : i < state.prompt ? "gl-prompt" : "gl-written",
+        i >= state.prompt && i === state.pieces.length - 1 ? "gl-newest" : ""].join(" "),
+    }, inline(piece))));
+    text.scrollTop = text.scrollHeight;
+    undoButton.disabled = resetButton.disabled = state.pieces.length <= state.prompt;
+    problem.textContent = state.problem
+      || (state.forgotten ? `The model sees the last ${state.pieces.length - state.forgotten} tokens; what is struck out is out of its sight.` : "");
+  }
+
+  build();
+  showText();
+  render();
+  theme(root);
+  const stop = watch(root, () => theme(root));
+  return {
+    update(next) {
+      const length = state.pieces.length;
+      state = { ...state, ...next };
+      const size = V();
+      ranking = ranked(floats(state.logits));
+      if (V() !== size) topK.restop(counts(V()));
+      before = choices(ranking);
+      drawn = -1;
+      build();
+      showText();
+      render();
+      root.removeAttribute("aria-busy");
+      if (state.problem) say(state.problem);
+      else if (state.pieces.length > length) say(`Appended ${quoted(state.pieces.at(-1))}`);
+      else say("Taken back");
+      ask.answered();
+    },
+    destroy() {
+      stop();
+      changed.cancel();
+      ask.stop();
+    },
+  };
+}
+
+export default adapter(mount, ["pieces", "prompt", "forgotten", "logits", "labels", "problem"]);
