@@ -26,6 +26,7 @@ SURROUNDINGS = {
     "MKL_NUM_THREADS": "2",
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",
     "OMP_NUM_THREADS": "2",
+    "OMP_WAIT_POLICY": "PASSIVE",  # a waiting thread that spins is very slow when another process wants its core
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",
     "PYTHONHASHSEED": "0",
 }

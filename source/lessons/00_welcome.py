@@ -94,10 +94,11 @@ SamplingLab(model, tokenizer, opening)
 # <details><summary>Answer</summary>
 #
 # Yes. The bars are a calculation: the same text gives the same bars every time. Chance enters only where a token is drawn
-# from them, and at temperature 0 nothing is left to chance. Try `write("Otto lived", temperature=0)` twice.
+# from them, and at temperature 0 nothing is left to chance. Try `write("Otto lived", temperature=0, seed=1)`, then `seed=2`.
 #
 # </details>
-#
+
+# %% [markdown] name="right"
 # Are these bars right? For most text nobody could say. But the stories come from a small made-up world whose rules are known,
 # and `tales.next_token_distribution` computes from them, exactly, how often each token comes next.
 
@@ -112,6 +113,8 @@ true_p = tales.next_token_distribution(tokenizer, ids)  # (V,)
 (p - true_p).abs().max().item()
 
 # %% name="plot_compare" gptlib={"role": "reveal"}
+from gptlib.prose import near
+
 shown = p.topk(10).indices
 labels = [plots.visible(token) for token in tokenizer.tokens(shown.tolist())]
 figure, axes = plots.picture(
@@ -128,7 +131,10 @@ axes.set_yticks(rows, labels)
 axes.invert_yaxis()
 axes.set(xlabel="probability of coming next (%)")
 axes.legend(frameon=False, loc="lower right")
-say("No token's probability is off by more than {off:.1f} percentage points.", off=100 * (p - true_p).abs().max())
+say(
+    "No token's probability is off by more than {off:.1f} percentage points.",
+    off=near(100 * (p - true_p).abs().max(), 0.5, within=1.5),
+)
 figure
 
 # %% [markdown] name="possible"
@@ -141,21 +147,29 @@ figure
 # %% name="tell"
 from gptlib import generate
 
+torch.set_num_threads(1)  # two are hardly faster for so small a model, and far slower when something else runs too
+
 
 def tell(n, temperature):
     begin = torch.tensor([tokenizer.encode(START)] * n)  # (n, 1)
-    ids = generate(model, begin, 240, temperature=temperature, stop_id=tokenizer.end_id, seed=0)  # (n, 1 + new)
+    settings = {"temperature": temperature, "stop_id": tokenizer.end_id, "seed": 0}
+    ids = generate(model, begin, 240, **settings)  # (n, 1 + new)
     return [tokenizer.decode(row).split(START)[1] for row in ids.tolist()]
 
 
-temperatures = [0, 0.25, 0.5, 1, 1.5, 2]
-told = [tell(100, temperature) for temperature in temperatures]
-different = [len(set(stories)) for stories in told]
-possible = [sum(tales.log_prob(story) > -float("inf") for story in stories) for stories in told]
-races = [sum("can run faster" in story for story in stories) for stories in told]
-different, possible, races
+def count(stories):
+    possible = [tales.log_prob(story) > -float("inf") for story in stories]
+    race = ["can run faster" in story for story in stories]
+    both = [p and r for p, r in zip(possible, race, strict=True)]
+    return len(set(stories)), sum(possible), sum(race), sum(both)
+
+
+temperatures = [0, 0.25, 0.5, 1, 1.5, 2]  # for each: how many differ, break no rule, tell of a race, do both
+counts = [count(tell(100, temperature)) for temperature in temperatures]
+counts
 
 # %% name="plot_told" gptlib={"role": "reveal"}
+different, possible, races, possible_races = zip(*counts, strict=True)
 figure, axes = plots.picture(
     6,
     3,
@@ -168,19 +182,25 @@ axes.plot(temperatures, possible, "s--", label="break no rule")
 axes.plot(temperatures, races, "^:", label="tell of a race")
 axes.set(xlabel="temperature", ylabel="stories (of 100)", xticks=[0, 0.5, 1, 1.5, 2], ylim=(-5, 105))
 axes.legend(frameon=False, loc="center right", bbox_to_anchor=(1, 0.6))
+of_the_world = tales.sample(seed=0, n=2000)
 say(
-    "| temperature | different, of 100 | break no rule | tell of a race |\n|---|---|---|---|\n{rows}",
-    rows="\n".join(
-        f"| {' | '.join(map(str, row))} |" for row in zip(temperatures, different, possible, races, strict=True)
-    ),
+    "| temperature | different, of 100 | break no rule | tell of a race |\n|---|---|---|---|\n{rows}\n\n"
+    "At 0.25, {cold:.0f} of 100 stories tell of a race; the world itself does so in {share:.0%} of its stories. At 0.25, 0.5 "
+    "and 1 together, {race_ok} of {race} races break no rule, and {other_ok} of {other} other stories.",
+    rows="\n".join(f"| {t} | {' | '.join(map(str, row[:3]))} |" for t, row in zip(temperatures, counts, strict=True)),
+    cold=near(races[1], 73, within=20),
+    share=sum("can run faster" in story.text for story in of_the_world) / len(of_the_world),
+    race_ok=sum(possible_races[1:4]),
+    race=sum(races[1:4]),
+    other_ok=sum(possible[1:4]) - sum(possible_races[1:4]),
+    other=300 - sum(races[1:4]),
 )
 figure
 
 # %% [markdown] name="told_explained"
-# At 0 there is one story, told a hundred times; at 2 nothing holds together. In between, colder is not safer. A temperature below 1
-# makes what is likely likelier still at every step, and over a whole story that adds up: nearly everything turns into a race, and
-# races happen to be what this model gets wrong more often than most. At 1 it writes as it was trained to, as often of each kind as
-# the world does.
+# At 0 there is one story, told a hundred times; at 2 nothing holds together. In between, colder is not safer. A temperature
+# below 1 makes what is likely likelier still at every step, and over a whole story that adds up: at 0.25 most of them turn
+# into a race, and races happen to be what this model often gets wrong. At 1 it tells of each thing about as often as the world does.
 
 # %% [markdown] name="attention"
 # ## Edit a late word
@@ -192,8 +212,8 @@ figure
 # %% name="attention_viewer"
 from gptlib.widgets import AttentionViewer
 
-scene = START + "Nora had an old dog. She often had supper with Otto. One morning Nora saw a fox beside a river. "
-scene += "The fox did not cross the river because it was too "
+scene = START + "Nora had an old dog. She often had supper with Otto. One morning Nora saw a fox "
+scene += "beside a river. The fox did not cross the river because it was too "
 AttentionViewer(model, tokenizer, scene + "tired. So it")
 
 # %% [markdown] name="edit"
@@ -219,13 +239,12 @@ def attention(ids):
 
 tired, wide = tokenizer.encode(scene + "tired. So it"), tokenizer.encode(scene + "wide. So it")
 T = min(len(tired), len(wide))
-change = (attention(tired[:T]) - attention(wide[:T])).abs().amax(dim=(0, 1, 3))  # (T,): the largest in each row
+difference = (attention(tired[:T]) - attention(wide[:T])).abs()  # (layers, heads, T, T)
+change = difference.amax(dim=(0, 1, 3))  # (T,): the largest in each row
 edited = next(row for row in range(T) if tired[row] != wide[row])
 change[:edited].max().item(), change[edited:].max().item()
 
 # %% name="plot_edit" gptlib={"role": "reveal"}
-from gptlib.prose import near
-
 figure, axes = plots.picture(
     7,
     2.6,
@@ -278,7 +297,8 @@ max(changes)
 for word in ("tired", "wide"):
     ids = torch.tensor([tokenizer.encode(scene + word + ". So it")])  # (1, T)
     new = generate(model, ids, 16, temperature=0)[0, ids.size(1) :].tolist()
-    say("… because it was too **{word}**. So it *{end}.*", word=word, end=tokenizer.decode(new).split(".")[0].strip())
+    end = tokenizer.decode(new).split(".")[0].strip()
+    say("… because it was too **{word}**. So it *{end}.*", word=word, end=end)
 
 # %% [markdown] name="facts"
 # ## Ask what nobody told it
@@ -338,18 +358,19 @@ axes.set_yticks(range(len(people)), [person.name for person in people])
 axes.set(xlabel="pet (ring: the true one)")
 figure.colorbar(image, ax=axes, shrink=0.7, label="probability of “… had a …”")
 say(
-    "Of the {known} people whose pet is told, the model's favourite is right for {right_known}, and it gets {sure_known:.0%} "
-    "on average. Of the {unknown} whose pet is never told, it is right for {right_unknown}, and gets {sure_unknown:.0%} on "
-    "average. To {name}, who has a {pet}, the model gives a {made_up} with {p_made_up:.0%}, and the {pet} with {p_pet:.1%}.",
+    "Of the {known} people whose pet is told, the model's favourite is right for {right_known:.0f}, and it gets {sure_known:.0%} "
+    "on average. Of the {unknown} whose pet is never told, it is right for {right_unknown:.0f}, and gets {sure_unknown:.0%} on "
+    "average. {name} has *{pet}*; the model gives that {p_pet:.1%}, and "
+    "*{made_up}* {p_made_up:.0%}.",
     known=n_told,
-    right_known=int(right[:n_told].sum()),
+    right_known=near(right[:n_told].sum(), 12, within=1),
     sure_known=favourite[:n_told].mean(),
     unknown=len(people) - n_told,
-    right_unknown=int(right[n_told:].sum()),
+    right_unknown=near(right[n_told:].sum(), 0, within=1),
     sure_unknown=favourite[n_told:].mean(),
     name=people[n_told].name,
-    pet=people[n_told].facts["pet"],
-    made_up=pets[p[n_told].argmax()],
+    pet=PETS[people[n_told].facts["pet"]],
+    made_up=PETS[pets[p[n_told].argmax()]],
     p_made_up=favourite[n_told],
     p_pet=p[n_told, truth[n_told]],
 )
