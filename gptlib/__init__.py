@@ -15,9 +15,10 @@ _ROOMS = {
     "corpora": ["load_corpus"],
     "layers": ["GatedMLP", "LayerNorm", "MLP", "RMSNorm"],
     "positions": ["Rotary", "sinusoidal"],
+    "config": ["GPTConfig"],
     "cache": ["KVCache"],
     "attention": ["CausalSelfAttention", "causal_mask", "scaled_dot_product_attention"],
-    "model": ["GPT", "Block", "GPTConfig"],
+    "model": ["GPT", "Block"],
     "training": ["TrainConfig", "train"],
     "generation": ["generate", "next_token_probabilities", "stream"],
     "pretrained": ["export_to_huggingface", "load_model"],
@@ -31,10 +32,11 @@ if TYPE_CHECKING:
     from gptlib.attention import CausalSelfAttention, causal_mask, scaled_dot_product_attention
     from gptlib.cache import KVCache
     from gptlib.checks import check
+    from gptlib.config import GPTConfig
     from gptlib.corpora import load_corpus
     from gptlib.generation import generate, next_token_probabilities, stream
     from gptlib.layers import MLP, GatedMLP, LayerNorm, RMSNorm
-    from gptlib.model import GPT, Block, GPTConfig
+    from gptlib.model import GPT, Block
     from gptlib.positions import Rotary, sinusoidal
     from gptlib.pretrained import export_to_huggingface, load_model
     from gptlib.prose import say

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gptlib.cache import LayerCache
+from gptlib.config import GPTConfig
 from gptlib.layers import RMSNorm
 from gptlib.positions import Rotary, alibi_bias, alibi_slopes
 from gptlib.recording import Noted
-
-if TYPE_CHECKING:
-    from gptlib.model import GPTConfig
 
 
 def causal_mask(

@@ -80,7 +80,7 @@ def train(
     compile: Annotated[bool, typer.Option("--compile", help="Use torch.compile.")] = False,
 ) -> None:
     """Train a GPT on a text; Ctrl-C stops it with its state saved."""
-    from gptlib.model import GPTConfig
+    from gptlib.config import GPTConfig
     from gptlib.training import TrainConfig, choose_device, choose_precision
 
     changes = {

@@ -8,8 +8,9 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gptlib.config import GPTConfig
 from gptlib.huggingface import config_from_transformers, weights_from_transformers, weights_to_transformers
-from gptlib.model import GPT, GPTConfig
+from gptlib.model import GPT
 from gptlib.pretrained import export_to_huggingface, load_model
 from gptlib.tokenizers import BPETokenizer
 

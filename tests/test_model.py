@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from gptlib import GPT, GPTConfig, record
+from gptlib.config import PRESETS
 from gptlib.layers import GATES
-from gptlib.model import PRESETS
 
 IDS = torch.randint(23, (5, 7), generator=torch.Generator().manual_seed(0))
 TARGETS = torch.randint(-1, 23, (5, 7), generator=torch.Generator().manual_seed(1))

@@ -12,7 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from gptlib.model import GPT, GPTConfig
+from gptlib.config import GPTConfig
+from gptlib.model import GPT
 from gptlib.tokenizers import Tokenizer
 
 CONFIG, TOKENIZER, WEIGHTS = "config.json", "tokenizer.json", "model.safetensors"

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from gptlib.model import GPT, GPTConfig
+from gptlib.config import GPTConfig
+from gptlib.model import GPT
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from gptlib import TrainConfig
-from gptlib.model import PRESETS
+from gptlib.config import PRESETS
 from gptlib.training.config import RECIPES
 
 
