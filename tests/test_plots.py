@@ -1,6 +1,7 @@
 """Figures: what they show, that tokens cannot break them, and that their words say the same."""
 
 import io
+import itertools
 import json
 
 import numpy as np
@@ -121,6 +122,39 @@ def test_losses_are_read_from_a_run_folder(tmp_path):
         assert "run ends at 1.000" in plots.plot_losses({"run": source}, title="One run").alt
 
 
+def rising(ends, status=""):
+    return [
+        {"step": step, "loss": 1.0, "measured": {f"{k} accuracy{status}": a * step / 300 for k, a in ends.items()}}
+        for step in (100, 200, 300)
+    ]
+
+
+def test_abilities_are_lines_named_where_they_end():
+    ends = {"recall": 0.95, "sum": 0.951, "fact": 0.2, "cause": 0.952}
+    log = [{"step": 50, "loss": 2.0}, *rising(ends)]
+    figure = plots.plot_abilities(log, title="Recall comes late")
+    axes = figure.axes[0]
+    assert sorted(line.get_ydata()[-1] for line in axes.lines) == pytest.approx(sorted(100 * a for a in ends.values()))
+    assert all(list(line.get_xdata()) == [100, 200, 300] for line in axes.lines)
+    labels = {text.get_text(): text for text in axes.texts}
+    assert set(labels) == set(ends)
+    assert {name: label.get_color() for name, label in labels.items()} == {
+        name: next(line.get_color() for line in axes.lines if line.get_ydata()[-1] == pytest.approx(100 * a))
+        for name, a in ends.items()
+    }
+    figure.canvas.draw()
+    heights = sorted(label.get_window_extent().y0 for label in labels.values())
+    sizes = [label.get_window_extent().height for label in labels.values()]
+    assert min(b - a for a, b in itertools.pairwise(heights)) > 0.6 * min(sizes)  # no label stands on another
+    assert "At step 300: recall 95%, sum 95%, fact 20%, cause 95%." in figure.alt
+
+
+def test_abilities_can_be_chosen_by_kind_and_status():
+    log = rising({"recall": 0.9, "sum": 0.4}, " (held out)")
+    figure = plots.plot_abilities(log, title="Sums do not generalise", status="held out", kinds=["sum"])
+    assert [text.get_text() for text in figure.axes[0].texts] == ["sum"]
+
+
 def test_a_notebook_shows_a_figure_once_and_with_words():
     figure = plots.plot_next_tokens([1.0], ["a"], title="Certain")
     data, metadata = figure._repr_mimebundle_()
@@ -153,6 +187,9 @@ def test_style_leaves_matplotlib_as_it_was():
         (lambda: plots.plot_attention_heads(torch.ones(0, 1, 2, 2), title=""), "none of them 0"),
         (lambda: plots.plot_next_tokens([0.5, 0.5], ["a"], title=""), "2 probabilities and 1 tokens"),
         (lambda: plots.plot_losses({"a": []}, title=""), "no entries"),
+        (lambda: plots.plot_abilities(log(2), title=""), "no such ability"),
+        (lambda: plots.plot_abilities(rising({"sum": 1}), title="", kinds=["recall"]), "there: sum"),
+        (lambda: plots.plot_abilities(rising({"sum": 1}), title="", what="speed"), "'speed' was not measured"),
         (lambda: plots.plot_losses({"a": log(2)}, title="", against="hours"), "'hours' is not in the log"),
     ],
 )

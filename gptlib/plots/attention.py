@@ -1,0 +1,118 @@
+"""Attention weights as maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from numpy.typing import ArrayLike, NDArray
+
+from gptlib.plots.style import Picture, array, picture, ticks, visible
+
+# Weights are drawn by their square root, as in the live view, so that small ones can be told apart.
+_WEIGHT = PowerNorm(0.5, vmin=0, vmax=1)
+_WEIGHT_TICKS = [0, 0.01, 0.1, 0.25, 0.5, 1]
+
+
+def plot_attention(
+    weights: ArrayLike, tokens: Sequence[str], *, title: str, ylabel: str = "query: the token that looks"
+) -> Picture:
+    """One head's attention as a map: rows look, columns are looked at.
+
+    Args:
+        weights: (T, S), each row summing to 1.
+        tokens: S labels; the rows are the last T of them.
+        title: states the finding.
+        ylabel: names the rows.
+
+    Raises:
+        ValueError: if shapes and labels do not fit.
+    """
+    w = array(weights, 2)
+    T, S = w.shape
+    if len(tokens) != S or T > S:
+        raise ValueError(
+            f"weights have shape {(T, S)} and there are {len(tokens)} tokens; give a token for each column, and T ≤ S"
+        )
+    q, k = divmod(int(np.argmax(w[1:])) + S if T > 1 else 0, S)
+    query = tokens[S - T + q]
+    alt = (
+        f"{title}. Map of {T} queries by {S} keys; beyond the first row the largest weight is {w[q, k]:.2f}, from "
+        f"{visible(query)!r} to {visible(tokens[k])!r}."
+    )
+    side = min(6.5, 1.6 + 0.28 * S)
+    figure, axes = picture(side + 0.9, side * max(T / S, 0.35) + 0.3, alt=alt, title=title)
+    image = axes.imshow(_causal(w), cmap="viridis", norm=_WEIGHT, aspect="equal" if T == S else "auto")
+    every = max(1, S // 40)
+    ticks(axes, "x", range(0, S, every), [visible(t) for t in tokens[::every]])
+    ticks(axes, "y", range(0, T, every), [visible(t) for t in tokens[S - T :][::every]])
+    if max(len(visible(t)) for t in tokens) > 1:
+        axes.tick_params("x", rotation=90)
+    axes.set(xlabel="key: the token looked at", ylabel=ylabel)
+    axes.spines[:].set_visible(False)
+    _weight_bar(figure, image, axes)
+    return figure
+
+
+def plot_attention_heads(weights: ArrayLike, *, title: str, labels: Sequence[str] = ()) -> Picture:
+    """All heads of a model as small maps: a row for each layer, a column for each head.
+
+    Args:
+        weights: (L, H, T, T).
+        title: states the finding.
+        labels: a word for each head, layer by layer, such as its pattern; written into the map's empty corner unless
+            it is "mixed".
+
+    Raises:
+        ValueError: if there are labels, and not one for each head.
+    """
+    w = array(weights, 4)
+    L, H, T, _ = w.shape
+    if labels and len(labels) != L * H:
+        raise ValueError(f"{len(labels)} labels for {L} layers of {H} heads; give {L * H}")
+    gap = max(1, T // 12)
+    step = T + gap
+    mosaic = np.full((L * step - gap, H * step - gap), np.nan)
+    for layer in range(L):
+        for head in range(H):
+            mosaic[layer * step : layer * step + T, head * step : head * step + T] = _causal(w[layer, head])
+    sharpest = w.max(axis=-1).mean(axis=-1)  # (L, H)
+    layer, head = divmod(int(np.argmax(sharpest)), H)
+    alt = (
+        f"{title}. {L} layers of {H} heads on {T} tokens. The sharpest is layer {layer}, head {head}: "
+        f"its largest weight is {sharpest[layer, head]:.2f} on average over queries."
+    )
+    named = {(n // H, n % H): label for n, label in enumerate(labels) if label != "mixed"}
+    if named:
+        told = ", ".join(f"{label} in layer {n}, head {h}" for (n, h), label in list(named.items())[:12])
+        alt = f"{alt} Clear patterns: {told}."
+    cell = min(1.1, 6.2 / max(H, 4))
+    figure, axes = picture(H * cell + 1.6, min(L * cell + 1.1, 14), alt=alt, title=title)
+    image = axes.imshow(mosaic, cmap="viridis", norm=_WEIGHT, interpolation="antialiased")
+    middle = (T - 1) / 2
+    ticks(axes, "x", [middle + h * step for h in range(H)], [str(h) for h in range(H)])
+    ticks(axes, "y", [middle + n * step for n in range(L)], [str(n) for n in range(L)])
+    for (n, h), label in named.items():
+        corner = (h * step + T - 0.5, n * step)
+        axes.annotate(label, corner, ha="right", va="top", fontsize=max(4.0, min(8.0, 9 * cell)), parse_math=False)
+    axes.set(xlabel="head (in each map, columns are looked at)", ylabel="layer (in each map, rows look)")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    _weight_bar(figure, image, axes)
+    return figure
+
+
+def _causal(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Blank keys that come later than their query, if none has weight: forbidden is not the same as small."""
+    T, S = weights.shape
+    later = np.triu(np.ones((T, S), dtype=bool), k=1 + S - T)
+    return weights if weights[later].any() else np.where(later, np.nan, weights)
+
+
+def _weight_bar(figure: Picture, image: Any, axes: Axes) -> None:
+    bar = figure.colorbar(image, ax=axes, shrink=0.7, aspect=22, ticks=_WEIGHT_TICKS, format="%g")
+    bar.set_label("weight (colour: its square root)")
+    bar.outline.set_visible(False)
