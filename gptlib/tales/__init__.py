@@ -10,7 +10,7 @@ it is marked, so that what a model has learned is measured. The functions here a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -43,6 +43,7 @@ __all__ = [
     "split",
     "split_of",
     "stories",
+    "tracker",
     "world",
 ]
 
@@ -111,3 +112,10 @@ def abilities(
     return world().abilities(
         model, tokenizer, max_stories=max_stories, per_kind=per_kind, kl_stories=kl_stories, seed=seed
     )
+
+
+def tracker(
+    tokenizer: Tokenizer, *, max_stories: int = 60, per_kind: int = 30, seed: int = 1
+) -> Callable[[nn.Module], dict[str, float]]:
+    """`World.tracker` of the default world."""
+    return world().tracker(tokenizer, max_stories=max_stories, per_kind=per_kind, seed=seed)

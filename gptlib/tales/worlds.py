@@ -211,9 +211,43 @@ class World:
         """
         from gptlib.tales.ability import abilities
 
-        probes = [story for about in PROBES for story in self.probes(seed, max_stories // 2, about)]
-        stories = [*self.split("test", max_stories, seed), *probes]
+        stories = self._ability_stories(seed, max_stories)
         return abilities(model, tokenizer, stories, self.truth(tokenizer), per_kind=per_kind, kl_stories=kl_stories)
+
+    def tracker(
+        self, tokenizer: Tokenizer, *, max_stories: int = 60, per_kind: int = 30, seed: int = 1
+    ) -> Callable[[nn.Module], dict[str, float]]:
+        """A function that scores a model's abilities, cheap enough to be called during training.
+
+        `train(…, measure=world.tracker(tokenizer))` writes them to the run's log as they rise.
+
+        Args:
+            tokenizer: the model's tokenizer.
+            max_stories: as for `abilities`, and so are the next two.
+            per_kind: how many marks to score of each kind and status.
+            seed: of the stories, which are told once and kept.
+
+        Returns:
+            From a model to the accuracy and mean log-probability in nats of each ability: "recall accuracy",
+            "recall log_prob", "sum accuracy (held out)", …
+        """
+        from gptlib.tales.ability import abilities
+
+        stories, truth = self._ability_stories(seed, max_stories), self.truth(tokenizer)
+
+        def measure(model: nn.Module) -> dict[str, float]:
+            scores: dict[str, float] = {}
+            for row in abilities(model, tokenizer, stories, truth, per_kind=per_kind, kl_stories=0).rows:
+                status = "" if row.status == "seen" else f" ({row.status})"
+                scores[f"{row.kind} accuracy{status}"] = round(row.accuracy, 4)
+                scores[f"{row.kind} log_prob{status}"] = round(row.log_prob, 4)
+            return scores
+
+        return measure
+
+    def _ability_stories(self, seed: int, max_stories: int) -> list[Story]:
+        probes = [story for about in PROBES for story in self.probes(seed, max_stories // 2, about)]
+        return [*self.split("test", max_stories, seed), *probes]
 
     @cached_property
     def _open_grammar(self) -> Grammar:

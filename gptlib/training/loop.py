@@ -39,6 +39,7 @@ class Progress:
     tokens: int
     seconds: float
     val_loss: float | None = None
+    measured: dict[str, float] | None = None
     stop: bool = False
 
 
@@ -71,6 +72,7 @@ def train(
     out: str | Path | None = None,
     resume: bool = False,
     on_step: Callable[[Progress], None] | None = None,
+    measure: Callable[[GPT], dict[str, float]] | None = None,
     verbose: bool = True,
 ) -> TrainResult:
     """Train `model` in place to predict the next token of `corpus`.
@@ -84,6 +86,8 @@ def train(
         resume: go on from the checkpoint in `out`; without one the run starts afresh. On the CPU, with the same
             precision and number of threads, the resumed run ends at the same weights to the last bit.
         on_step: called after each step that is logged (`config.log_every`), and can stop the run.
+        measure: called every `config.eval_every` steps and after the last one, on the model in evaluation mode; its
+            numbers go to the log and to `on_step` as `measured`. `tales.tracker` makes one that scores abilities.
         verbose: print what was chosen, and a progress line.
 
     Returns:
@@ -140,10 +144,14 @@ def train(
                 val_loss = None
                 if look:
                     val_loss = evaluate(model, validation, max_windows=config.eval_windows, context=in_precision())
-                    model.train()
                     if config.keep == "best" and (state.best is None or val_loss < state.best):
                         state.best = val_loss
                         run.keep_weights()
+                measured = None
+                if measure is not None and (last or state.step % config.eval_every == 0):
+                    with in_precision():
+                        measured = measure(model.eval())
+                    model.train()
                 progress = Progress(
                     state.step,
                     state.train_loss,
@@ -152,6 +160,7 @@ def train(
                     state.tokens,
                     state.seconds,
                     val_loss,
+                    measured,
                 )
                 run.write_log({k: v for k, v in asdict(progress).items() if k != "stop" and v is not None})
                 rate = state.tokens / state.seconds

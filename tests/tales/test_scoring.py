@@ -180,6 +180,19 @@ def test_abilities_are_the_same_every_time():
         one["cookery"]
 
 
+def test_tracker_gives_the_numbers_of_the_table():
+    model = TinyModel(BPE.vocab_size)
+    table = tales.abilities(model, BPE, max_stories=20, per_kind=5, kl_stories=0)
+    measure = tales.tracker(BPE, max_stories=20, per_kind=5)
+    scores = measure(model)
+    assert scores == measure(model)
+    assert len(scores) == 2 * len(table.rows)
+    for row in table.rows:
+        status = "" if row.status == "seen" else f" ({row.status})"
+        assert scores[f"{row.kind} accuracy{status}"] == pytest.approx(row.accuracy, abs=1e-4)
+        assert scores[f"{row.kind} log_prob{status}"] == pytest.approx(row.log_prob, abs=1e-4)
+
+
 @pytest.mark.parametrize(
     ("stories", "message"),
     [([], "stories is empty"), (tales.probes(0, 1), "a probe has no floor")],

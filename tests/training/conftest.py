@@ -32,7 +32,7 @@ class Small:
 
     def train(self, out: Path | None = None, *, model: GPT | None = None, **changes: Any) -> tuple[GPT, TrainResult]:
         model_changes = {"dropout": changes.pop("dropout", 0.0)}
-        options = {name: changes.pop(name) for name in ("resume", "on_step") if name in changes}
+        options = {name: changes.pop(name) for name in ("resume", "on_step", "measure") if name in changes}
         model = model or self.model(**model_changes)
         result = train(model, self.corpus, self.tokenizer, self.config(**changes), out=out, verbose=False, **options)
         return model, result

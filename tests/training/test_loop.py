@@ -449,6 +449,26 @@ def test_progress_tells_where_the_run_stands(small) -> None:
     assert [p.step for p in seen if p.val_loss is not None] == [6, 12, 18, 24]
 
 
+def test_what_is_measured_goes_to_the_log_and_disturbs_nothing(small, tmp_path, weights) -> None:
+    told: list[float] = []
+
+    def measure(model: GPT) -> dict[str, float]:
+        assert not model.training
+        return {"parameters": float(weights(model).sum())}
+
+    model, result = small.train(
+        tmp_path, steps=20, dropout=0.2, measure=measure, on_step=lambda progress: told.append(progress.measured)
+    )
+    measured = {entry["step"]: entry["measured"] for entry in result.log if "measured" in entry}
+    assert list(measured) == [6, 12, 18, 20]  # every eval_every steps, and after the last one
+    assert measured[20] == {"parameters": pytest.approx(float(weights(model).sum()), abs=1e-5)}
+    assert len({entry["parameters"] for entry in measured.values()}) == 4
+    assert [entry for entry in told if entry] == list(measured.values())
+    assert [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()] == result.log
+    plain, _ = small.train(steps=20, dropout=0.2)
+    assert torch.equal(weights(model), weights(plain))
+
+
 def test_what_is_chosen_is_said_and_silence_is_possible(small, capsys) -> None:
     small.train(steps=3)
     silent = capsys.readouterr()
