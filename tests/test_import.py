@@ -14,7 +14,7 @@ CONTRACT = [
     *("CharTokenizer", "BPETokenizer", "load_corpus", "train", "TrainConfig", "generate", "stream", "load_model"),
     *("export_to_huggingface", "record", "check"),
 ]
-ROOMS = ["widgets", "tales", "training", "checks", "plots", "positions", "cache", "layers"]
+ROOMS = ["interpret", "widgets", "tales", "training", "checks", "plots", "positions", "cache", "layers"]
 
 
 def in_a_fresh_python(code: str) -> str:
