@@ -158,53 +158,73 @@ class CausalSelfAttention(Noted):
         self.q_norm = RMSNorm(config.head_dim, eps=config.norm_eps) if config.qk_norm else nn.Identity()
         self.k_norm = RMSNorm(config.head_dim, eps=config.norm_eps) if config.qk_norm else nn.Identity()
         if config.position == "rotary" and rotary is None:
-            rotary = Rotary(config.n_positions, config.head_dim, base=config.rotary_base)
+            rotary = Rotary(config.n_positions, config.head_dim, base=config.rotary_base, scaling=config.rotary_scaling)
         self.rotary = rotary
         slopes = alibi_slopes(config.n_head) if config.position == "alibi" else None
         self.register_buffer("slopes", slopes, persistent=False)
 
-    def forward(self, x: Tensor, *, cache: LayerCache | None = None) -> Tensor:
-        """Attend within `x` (B, T, C), and to the `cache`'s S - T earlier positions; returns (B, T, C)."""
+    def forward(self, x: Tensor, *, cache: LayerCache | None = None, padding: Tensor | None = None) -> Tensor:
+        """Attend within `x`, and to what the `cache` holds.
+
+        Args:
+            x: (B, T, C).
+            cache: keys and values of earlier positions; grows by T.
+            padding: (B,), how many positions at the start of each row, the cached ones included, are fill that nobody
+                may look at.
+
+        Returns:
+            (B, T, C); at fill positions numbers without a meaning.
+        """
         groups = [n * self.head_dim for n in (self.n_head, self.n_kv_head, self.n_kv_head)]
         q, k, v = self.qkv(x).split(groups, dim=-1)  # (B, T, H·D), 2 × (B, T, n_kv_head·D)
         q, k, v = split_heads(q, self.n_head), split_heads(k, self.n_kv_head), split_heads(v, self.n_kv_head)
         q, k = self.q_norm(q), self.k_norm(k)
         start = 0 if cache is None else cache.length
         if self.rotary is not None:
-            q, k = self.rotary(q, start), self.rotary(k, start)
+            first = start if padding is None else start - padding  # a row's position 0 is its first token, not its fill
+            q, k = self.rotary(q, first), self.rotary(k, first)
         q, k, v = self.note("q", q), self.note("k", k), self.note("v", v)
         if cache is not None:
             k, v = cache.append(k, v)  # (B, n_kv_head, S, D)
-        heads = self._plain(q, k, v) if self.noted else self._fused(q, k, v)  # (B, H, T, D)
+        attend = self._plain if self.noted else self._fused
+        heads = attend(q, k, v, start, padding)  # (B, H, T, D)
         output = F.dropout(self.project(merge_heads(heads)), self.dropout, self.training)  # (B, T, C)
         return self.note("output", output)
 
-    def _plain(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def _plain(self, q: Tensor, k: Tensor, v: Tensor, start: int, padding: Tensor | None) -> Tensor:
         shared = self.n_head // self.n_kv_head  # query heads that read the same keys and values
         k, v = k.repeat_interleave(shared, dim=1), v.repeat_interleave(shared, dim=1)  # (B, H, S, D)
-        scores = self.note("scores", attention_scores(q, k, self._mask(q, k)))  # (B, H, T, S)
+        mask = self._mask(q, k, start, padding)
+        scores = self.note("scores", attention_scores(q, k, mask))  # (B, H, T, S)
         weights = self.note("weights", attention_weights(scores).to(v.dtype))
         return self.note("heads", F.dropout(weights, self.dropout, self.training) @ v)  # (B, H, T, D)
 
-    def _fused(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def _fused(self, q: Tensor, k: Tensor, v: Tensor, start: int, padding: Tensor | None) -> Tensor:
         T, S = q.size(2), k.size(2)
-        plainly_causal = self.slopes is None and self.window is None
+        plainly_causal = self.slopes is None and self.window is None and padding is None
         free = plainly_causal and T == 1  # a single query at the end may look everywhere
         causal = plainly_causal and T == S and not free
         return F.scaled_dot_product_attention(
             q,
             k,
             v,
-            attn_mask=None if free or causal else self._mask(q, k),
+            attn_mask=None if free or causal else self._mask(q, k, start, padding),
             dropout_p=self.dropout if self.training else 0.0,
             is_causal=causal,
             enable_gqa=self.n_kv_head != self.n_head,
         )
 
-    def _mask(self, q: Tensor, k: Tensor) -> Tensor:
+    def _mask(self, q: Tensor, k: Tensor, start: int, padding: Tensor | None) -> Tensor:
         T, S = q.size(2), k.size(2)
         mask = causal_mask(T, S, window=self.window, device=q.device)  # (T, S)
+        if self.slopes is None and padding is None:
+            return mask.to(q.dtype)
+        places = torch.arange(start + T - S, start + T, device=q.device)  # (S,), the last T are the queries' own
         if self.slopes is not None:
-            keys = torch.arange(S, device=q.device)
-            mask = mask + alibi_bias(self.slopes.float(), keys[S - T :], keys)  # (H, T, S)
+            mask = mask + alibi_bias(self.slopes.float(), places[S - T :], places)  # (H, T, S)
+            mask = mask[None]  # (1, H, T, S): the CPU's fused kernel takes two dimensions or four
+        if padding is not None:
+            fill = (places < padding[:, None])[:, None]  # (B, 1, S)
+            itself = places == places[S - T :, None]  # (T, S); fill sees itself: of nothing there is no softmax
+            mask = torch.where((fill & ~itself)[:, None], -math.inf, mask)  # (B, 1 or H, T, S)
         return mask.to(q.dtype)

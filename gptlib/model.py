@@ -30,12 +30,12 @@ class Block(Noted):
         self.norm2 = _norm(config)
         self.mlp = _mlp(config)
 
-    def forward(self, x: Tensor, *, cache: LayerCache | None = None) -> Tensor:
-        """Update the residual stream `x` (B, T, C)."""
+    def forward(self, x: Tensor, *, cache: LayerCache | None = None, padding: Tensor | None = None) -> Tensor:
+        """Update the residual stream `x` (B, T, C); other arguments as for `CausalSelfAttention`."""
         if self.pre_norm:
-            x = self.note("middle", x + self.attention(self.norm1(x), cache=cache))
+            x = self.note("middle", x + self.attention(self.norm1(x), cache=cache, padding=padding))
             return self.note("residual", x + self.mlp(self.norm2(x)))
-        x = self.note("middle", self.norm1(x + self.attention(x, cache=cache)))
+        x = self.note("middle", self.norm1(x + self.attention(x, cache=cache, padding=padding)))
         return self.note("residual", self.norm2(x + self.mlp(x)))
 
 
@@ -75,7 +75,7 @@ class GPT(Noted):
             self.position_embedding = SinusoidalPositions(config.n_positions, config.n_embd)
         rotary = None
         if config.position == "rotary":
-            rotary = Rotary(config.n_positions, config.head_dim, base=config.rotary_base)
+            rotary = Rotary(config.n_positions, config.head_dim, base=config.rotary_base, scaling=config.rotary_scaling)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config, rotary) for _ in range(config.n_layer))
         self.norm = _norm(config) if config.norm_order == "pre" else nn.Identity()
@@ -96,7 +96,13 @@ class GPT(Noted):
                 nn.init.normal_(writes.weight, std=0.02 / math.sqrt(2 * self.config.n_layer))  # type: ignore[union-attr, arg-type]
 
     def forward(
-        self, ids: Tensor, targets: Tensor | None = None, *, cache: KVCache | None = None, only_last: bool = False
+        self,
+        ids: Tensor,
+        targets: Tensor | None = None,
+        *,
+        cache: KVCache | None = None,
+        padding: Tensor | None = None,
+        only_last: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """Score the next token at every position.
 
@@ -104,16 +110,24 @@ class GPT(Noted):
             ids: (B, T) int64, each in [0, vocab_size). With a cache, the tokens that it has not read yet.
             targets: (B, T) int64, the token that follows each; -1 for "no target here".
             cache: keys and values of what was read before; grows by T positions.
+            padding: (B,) int64, how many tokens at the start of each row are fill, so that texts of unequal length end
+                together; the rest of a row gets the logits that it would get alone. What stands in the fill does not
+                matter, nor do the logits there; give it the target -1. A cache is told with its first chunk and
+                remembers.
             only_last: compute the last position's logits alone, as decoding needs.
 
         Returns:
             logits (B, T, V), or (B, 1, V) with `only_last`; and the mean loss in nats per target, None without any.
 
         Raises:
-            ValueError: if learned or sinusoidal positions end before the text does.
+            ValueError: if learned or sinusoidal positions end before the text does, or padding has another shape or
+                comes after the first chunk.
         """
         T = ids.size(1)
         start = 0 if cache is None else cache.length
+        if padding is not None and padding.shape != ids.shape[:1]:
+            raise ValueError(f"padding has shape {tuple(padding.shape)}; give one count a row, ({ids.size(0)},)")
+        padding = _remembered(cache, padding)
         x = self.token_embedding(ids)  # (B, T, C)
         if self.position_embedding is not None:
             if start + T > self.config.n_positions:
@@ -121,10 +135,13 @@ class GPT(Noted):
                     f"{start + T} tokens, and {self.config.position} positions end at n_positions="
                     f"{self.config.n_positions}; shorten the text"
                 )
-            x = x + self.position_embedding(torch.arange(start, start + T, device=ids.device))  # + (T, C)
+            positions = torch.arange(start, start + T, device=ids.device)  # (T,)
+            if padding is not None:
+                positions = (positions - padding[:, None]).clamp(min=0)  # (B, T), 0 at a row's first token
+            x = x + self.position_embedding(positions)  # + (T, C) or (B, T, C)
         x = self.note("embedding", self.dropout(x))
         for i, block in enumerate(self.blocks):
-            x = block(x, cache=None if cache is None else cache.layers[i])  # (B, T, C)
+            x = block(x, cache=None if cache is None else cache.layers[i], padding=padding)  # (B, T, C)
         x = self.norm(x[:, -1:] if only_last else x)
         logits = self.note("logits", self.lm_head(x))  # (B, T, V)
         if targets is None:
@@ -135,3 +152,15 @@ class GPT(Noted):
     def n_parameters(self) -> int:
         """Number of parameters, a tied weight counted once."""
         return sum(parameter.numel() for parameter in self.parameters())
+
+
+def _remembered(cache: KVCache | None, padding: Tensor | None) -> Tensor | None:
+    if cache is None:
+        return padding
+    if cache.length == 0:
+        cache.padding = padding
+    elif padding is not None:
+        raise ValueError(
+            f"padding came with a cache that has read {cache.length} positions; give it with the first chunk alone"
+        )
+    return cache.padding

@@ -1,4 +1,5 @@
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch import nn
 
 from gptlib import CausalSelfAttention, GPTConfig, causal_mask, record, scaled_dot_product_attention
 from gptlib.attention import attention_scores, attention_weights, merge_heads, split_heads
+from gptlib.positions import alibi_slopes
 
 
 def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -71,6 +73,47 @@ def test_plain_form_equals_the_fused_kernel_on_any_shape(lead, T, S, D, E, maske
     torch.testing.assert_close(output, F.scaled_dot_product_attention(q, k, v, mask), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(weights.sum(-1), torch.ones(*lead, T))
     assert (weights >= 0).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    lead=st.lists(st.integers(1, 3), max_size=2),
+    T=st.integers(1, 6),
+    S=st.integers(1, 7),
+    D=st.integers(1, 9),
+    E=st.integers(1, 8),
+    share=st.floats(0, 1),
+    seed=st.integers(0, 2**32),
+)
+def test_any_mask_that_is_added_gives_the_kernels_numbers_and_gradients(lead, T, S, D, E, share, seed) -> None:
+    mask = normal(*lead, T, S, seed=seed)
+    forbidden = torch.rand(*lead, T, S, generator=torch.Generator().manual_seed(seed)) < share
+    forbidden[..., 0] = False  # each query keeps something to look at
+    mask = mask.masked_fill(forbidden, -math.inf)
+    results = []
+    for fused in (False, True):
+        sizes = ((T, D), (S, D), (S, E))
+        q, k, v = (normal(*lead, *size, seed=seed + i).requires_grad_() for i, size in enumerate(sizes))
+        form = F.scaled_dot_product_attention if fused else scaled_dot_product_attention
+        output = form(q, k, v, mask) if fused else form(q, k, v, mask)[0]
+        output.backward(normal(*output.shape, seed=seed + 3))
+        results.append((output, q.grad, k.grad, v.grad))
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+    weights = scaled_dot_product_attention(q, k, v, mask)[1]
+    assert (weights[forbidden] == 0).all()
+
+
+@settings(max_examples=20, deadline=None)
+@given(T=st.integers(1, 6), S=st.integers(1, 7), D=st.integers(1, 9), seed=st.integers(0, 2**32))
+def test_in_bf16_the_plain_form_is_within_its_rounding(T, S, D, seed) -> None:
+    rounded = [normal(2, n, D, seed=seed + i).bfloat16() for i, n in enumerate((T, S, S))]
+    output, weights = scaled_dot_product_attention(*rounded)
+    exact = scaled_dot_product_attention(*(x.double() for x in rounded))
+    size = rounded[2].abs().max().item()
+    # A score of a few units is off by some 2^-8 of it, which the softmax passes on; then weights and output are rounded
+    torch.testing.assert_close(weights.double(), exact[1], atol=2**-6, rtol=2**-5)
+    torch.testing.assert_close(output.double(), exact[0], atol=2**-4 * size, rtol=0)
 
 
 def test_forbidden_weights_are_exactly_zero_and_the_gradient_is_right() -> None:
@@ -158,20 +201,125 @@ def test_merging_undoes_splitting(B, T, H, D) -> None:
     assert torch.equal(merge_heads(heads), x)
 
 
-def test_equals_torchs_multihead_attention() -> None:
-    torch.manual_seed(0)
-    ours = CausalSelfAttention(config())
-    theirs = nn.MultiheadAttention(24, 6, batch_first=True)
-    theirs.in_proj_weight.data.copy_(ours.qkv.weight)
-    theirs.in_proj_bias.data.copy_(ours.qkv.bias)
-    theirs.out_proj.weight.data.copy_(ours.project.weight)
-    theirs.out_proj.bias.data.copy_(ours.project.bias)
-    x = normal(5, 7, 24)
-    expected, weights = theirs(x, x, x, attn_mask=causal_mask(7), average_attn_weights=False)
-    torch.testing.assert_close(ours(x), expected, atol=1e-5, rtol=1e-5)
-    with record(ours) as run:
-        torch.testing.assert_close(ours(x), expected, atol=1e-5, rtol=1e-5)
+@settings(max_examples=25, deadline=None)
+@given(
+    B=st.integers(1, 3),
+    T=st.integers(1, 8),
+    H=st.integers(1, 5),
+    D=st.integers(1, 6),
+    window=st.none() | st.integers(1, 9),
+    position=st.sampled_from(["none", "alibi"]),
+    plain=st.booleans(),
+    seed=st.integers(0, 2**32),
+)
+def test_equals_torchs_multihead_attention_forwards_and_backwards(B, T, H, D, window, position, plain, seed) -> None:
+    torch.manual_seed(seed)
+    ours = CausalSelfAttention(config(n_embd=H * D, n_head=H, window=window, position=position))
+    theirs = nn.MultiheadAttention(H * D, H, batch_first=True)
+    pairs = [
+        (ours.qkv.weight, theirs.in_proj_weight),
+        (ours.qkv.bias, theirs.in_proj_bias),
+        (ours.project.weight, theirs.out_proj.weight),
+        (ours.project.bias, theirs.out_proj.bias),
+    ]
+    for mine, other in pairs:
+        nn.init.normal_(mine, std=0.5)
+        other.data.copy_(mine.data)
+    mask = causal_mask(T, window=window).expand(B, H, T, T)
+    if position == "alibi":
+        t = torch.arange(T)
+        mask = mask - alibi_slopes(H)[:, None, None] * (t[:, None] - t).abs()
+    x, x_too = (torch.randn(B, T, H * D).requires_grad_() for _ in range(2))
+    x_too.data.copy_(x.data)
+    expected, weights = theirs(x_too, x_too, x_too, attn_mask=mask.flatten(0, 1), average_attn_weights=False)
+    with record(ours) if plain else nullcontext({"weights": weights}) as run:
+        output = ours(x)
+    towards = torch.randn_like(output)
+    output.backward(towards)
+    expected.backward(towards)
+    torch.testing.assert_close(output, expected, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(run["weights"], weights, atol=1e-5, rtol=1e-5)
+    for mine, other in [*pairs, (x, x_too)]:
+        size = max(1.0, other.grad.abs().max().item())  # fp32 has 24 bits of the largest that is added up
+        torch.testing.assert_close(mine.grad, other.grad, atol=1e-5 * size, rtol=1e-5)
+
+
+@st.composite
+def shapes(draw) -> tuple[GPTConfig, int, int, int]:
+    """Any config that attention can have, with B, T and a number of fill positions for each row."""
+    groups, shared, half = draw(st.integers(1, 3)), draw(st.integers(1, 3)), draw(st.integers(1, 4))
+    n_head = groups * shared
+    changes = {
+        "n_embd": n_head * 2 * half,
+        "n_head": n_head,
+        "n_kv_head": groups,
+        "window": draw(st.none() | st.integers(1, 9)),
+        "position": draw(st.sampled_from(["none", "rotary", "alibi"])),
+        "qk_norm": draw(st.booleans()),
+        "bias": draw(st.booleans()),
+    }
+    return config(**changes), draw(st.integers(1, 3)), draw(st.integers(1, 8)), draw(st.integers(0, 7))
+
+
+@settings(max_examples=60, deadline=None)
+@given(shape=shapes(), dtype=st.sampled_from(["float32", "float64", "bfloat16"]), seed=st.integers(0, 2**32))
+def test_plain_equals_fused_in_any_shape_forwards_and_backwards(shape, dtype, seed) -> None:
+    (changes, B, T, fill), dtype = shape, getattr(torch, dtype)
+    torch.manual_seed(seed)
+    attention = CausalSelfAttention(changes).to(dtype)
+    x = torch.randn(B, T, changes.n_embd, dtype=dtype)
+    padding = (torch.arange(B) + fill).clamp(max=T - 1) if fill else None
+    real = (torch.arange(T) >= (0 if padding is None else padding[:, None])).expand(B, T)
+    towards = torch.randn(B, T, changes.n_embd, dtype=dtype) * real[..., None]
+    results = []
+    for plain in (False, True):
+        x_too = x.clone().requires_grad_()
+        attention.zero_grad()
+        with record(attention) if plain else nullcontext():
+            output = attention(x_too, padding=padding)
+        assert output.dtype == dtype
+        output.backward(towards)
+        results.append([output[real], x_too.grad, attention.qkv.weight.grad, attention.project.weight.grad])
+        assert (x_too.grad[~real] == 0).all()  # nobody looks at fill
+    tolerance = {torch.float32: 1e-5, torch.float64: 1e-9, torch.bfloat16: 2**-5}[dtype]
+    for fused, plain in zip(*results, strict=True):
+        size = max(1.0, fused.abs().max().item())
+        torch.testing.assert_close(plain, fused, atol=tolerance * size, rtol=tolerance)
+
+
+@settings(max_examples=25, deadline=None)
+@given(shape=shapes(), seed=st.integers(0, 2**32), plain=st.booleans())
+def test_no_shape_sees_the_future_by_perturbation_and_by_gradient(shape, seed, plain) -> None:
+    changes, _, T, fill = shape
+    torch.manual_seed(seed)
+    attention = CausalSelfAttention(changes).double()
+    padding = torch.tensor([min(fill, T - 1)]) if fill else None
+    start = 0 if padding is None else int(padding)
+
+    def one(x: torch.Tensor) -> torch.Tensor:
+        with record(attention, gradients=True) if plain else nullcontext():
+            return attention(x[None], padding=padding)[0]  # (T, C)
+
+    x = torch.randn(T, changes.n_embd, dtype=torch.float64)
+    influence = torch.autograd.functional.jacobian(one, x).abs().amax(dim=(1, 3))  # (T, T): of place s on place t
+    allowed = causal_mask(T, window=changes.window) == 0
+    allowed[:, :start] = False
+    assert (influence[start:][~allowed[start:]] == 0).all()
+    assert (influence[start:][allowed[start:]] > 0).all()
+    for t in range(start + 1, T):
+        other = x.clone()
+        other[t:] += torch.randn(T - t, changes.n_embd)
+        other[:start] = 7.0  # fill of another kind
+        assert torch.equal(one(other)[start:t], one(x)[start:t])
+
+
+@pytest.mark.parametrize("position", ["none", "rotary", "alibi"])
+def test_gradients_are_those_of_finite_differences(position) -> None:
+    torch.manual_seed(0)
+    attention = CausalSelfAttention(config(position=position, n_kv_head=2, window=3, qk_norm=True)).double()
+    x = normal(2, 5, 24, dtype=torch.float64).requires_grad_()
+    assert torch.autograd.gradcheck(attention, x)
+    assert torch.autograd.gradcheck(lambda x: attention(x, padding=torch.tensor([0, 2]))[:, 2:], x)
 
 
 def test_grouped_heads_share_keys_in_order() -> None:

@@ -39,11 +39,34 @@ def test_read_in_any_chunks_the_logits_are_the_same(variant, random_model) -> No
 @pytest.mark.parametrize("position", ["rotary", "alibi", "none"])
 @pytest.mark.parametrize("window", [None, 3])
 def test_beyond_n_positions_the_logits_are_the_same(position, window, random_model) -> None:
+    """The reference is one pass over the whole text, with a window one under the banded mask."""
     model = random_model(
         GPTConfig(23, 6, 24, n_layer=2, n_head=6, n_kv_head=2, position=position, window=window)
     ).double()
-    options = {"dtype": torch.float64, "capacity": 16}
-    torch.testing.assert_close(chunked(model, IDS, [5, 6, 7, 11], **options), model(IDS)[0])
+    capacity = 16 if window is None else None  # a window's memory is never full
+    options = {"dtype": torch.float64, "capacity": capacity}
+    for cuts in ([5, 6, 7, 11], [1, 2, 14], list(range(1, 16))):
+        torch.testing.assert_close(chunked(model, IDS, cuts, **options), model(IDS)[0])
+
+
+@pytest.mark.parametrize("capacity", [None, 4, 60])
+@pytest.mark.parametrize("window", [1, 3, 5, 17])
+def test_a_window_keeps_what_it_needs_and_no_more(capacity, window, random_model) -> None:
+    config = GPTConfig(23, 17, 24, n_layer=2, n_head=6, n_kv_head=2, position="rotary", window=window)
+    model, cache = random_model(config), KVCache(config, 5, capacity=capacity)
+    slots = min(capacity or 17, window - 1)
+    stored = [part for layer in cache.layers for part in (layer.keys, layer.values)]
+    before = [part.data_ptr() for part in stored]
+    assert cache.n_bytes == sum(p.untyped_storage().nbytes() for p in stored) == 2 * 2 * 5 * 2 * slots * 4 * 4
+    fits = 40 if slots == window - 1 else slots
+    for t in range(fits):
+        model(IDS[:, t % 16 : t % 16 + 1], cache=cache)
+        assert all(layer.held == min(t + 1, slots) for layer in cache.layers)
+    assert cache.length == fits
+    assert [part.data_ptr() for layer in cache.layers for part in (layer.keys, layer.values)] == before
+    if slots < window - 1:
+        with pytest.raises(ValueError, match="holds 4 positions and 5 are needed; make it with a larger capacity"):
+            model(IDS[:, :1], cache=cache)
 
 
 @pytest.mark.parametrize("position", ["learned", "sinusoidal"])
@@ -64,7 +87,8 @@ def test_recording_with_a_cache_shows_all_keys(variant, random_model) -> None:
     model(IDS[:, :4], cache=cache)
     with record(model) as run:
         logits, _ = model(IDS[:, 4:7], cache=cache)
-    assert run["blocks.1.attention.weights"].shape == (5, 6, 3, 7)
+    before = 4 if variant.window is None else min(4, variant.window - 1)  # what the cache still holds
+    assert run["blocks.1.attention.weights"].shape == (5, 6, 3, before + 3)
     assert run["blocks.1.attention.k"].shape == (5, variant.kv_heads, 3, 4)
     torch.testing.assert_close(logits, model(IDS[:, :7])[0][:, 4:], atol=1e-4, rtol=1e-4)
 
@@ -112,3 +136,78 @@ def test_dtype_of_the_model_is_kept(dtype, random_model) -> None:
     model = random_model(GPTConfig(23, 17, 24, n_layer=2, n_head=6, position="rotary")).to(dtype)
     cache = KVCache(model.config, 5, dtype=dtype)
     assert model(IDS[:, :3], cache=cache)[0].dtype == dtype
+
+
+# Rows of unequal length
+
+
+def test_rows_of_unequal_length_get_the_logits_they_get_alone(variant, random_model) -> None:
+    model = random_model(variant).double()
+
+    @settings(max_examples=5, deadline=None)
+    @given(
+        padding=st.lists(st.integers(0, 15), min_size=5, max_size=5),
+        cuts=st.sets(st.integers(1, 15)).map(sorted),
+        fill=st.integers(0, 22),
+    )
+    def in_chunks(padding: list[int], cuts: list[int], fill: int) -> None:
+        ids = torch.where(torch.arange(16) < torch.tensor(padding)[:, None], fill, IDS)
+        cache = KVCache(model.config, 5, dtype=torch.float64)
+        pieces = []
+        for begin, end in zip([0, *cuts], [*cuts, 16], strict=True):
+            told = {} if begin else {"padding": torch.tensor(padding)}  # with the first chunk, and never again
+            pieces.append(model(ids[:, begin:end], cache=cache, **told)[0])
+        for row, start, together in zip(IDS, padding, torch.cat(pieces, dim=1), strict=True):
+            assert torch.isfinite(together).all()
+            torch.testing.assert_close(together[start:], model(row[None, start:])[0][0], atol=1e-9, rtol=1e-9)
+
+    in_chunks()
+
+
+def test_padding_belongs_to_the_first_chunk_and_is_remembered(random_model) -> None:
+    model = random_model(GPTConfig(23, 17, 24, n_layer=2, n_head=6))
+    padding = torch.tensor([0, 1, 0, 2, 0])
+    cache = KVCache(model.config, 5)
+    model(IDS[:, :3], cache=cache, padding=padding)
+    assert torch.equal(cache.padding, padding)
+    with pytest.raises(ValueError, match="a cache that has read 3 positions; give it with the first chunk alone"):
+        model(IDS[:, 3:4], cache=cache, padding=padding)
+    assert cache.length == 3
+    assert torch.equal(padding, torch.tensor([0, 1, 0, 2, 0]))
+    with pytest.raises(ValueError, match="18 tokens, and learned positions end"):
+        model(IDS.repeat(1, 2)[:, :18], cache=(empty := KVCache(model.config, 5)), padding=padding)
+    torch.testing.assert_close(model(IDS, cache=empty)[0], model(IDS)[0])  # what failed is forgotten
+
+
+# Rows chosen anew
+
+
+@settings(max_examples=20, deadline=None)
+@given(rows=st.lists(st.integers(0, 4), min_size=1, max_size=7), window=st.sampled_from([None, 4]))
+def test_chosen_rows_go_on_as_if_they_had_been_read_alone(rows, window) -> None:
+    torch.manual_seed(0)
+    shape = {"n_kv_head": 2, "position": "rotary", "window": window}
+    model = GPT(GPTConfig(23, 17, 24, n_layer=2, n_head=6, **shape)).double().eval()
+    padding = torch.tensor([0, 2, 0, 1, 5])
+    cache = KVCache(model.config, 5, dtype=torch.float64)
+    model(IDS[:, :6], cache=cache, padding=padding)
+    cache.select(torch.tensor(rows))
+    logits, _ = model(IDS[rows, 6:9], cache=cache)
+    assert cache.length == 9
+    whole, _ = model(IDS[:, :9], padding=padding)
+    torch.testing.assert_close(logits, whole[rows, 6:])
+
+
+def test_a_cache_for_another_model_is_refused_and_not_broadcast(random_model) -> None:
+    model = random_model(GPTConfig(23, 17, 24, n_layer=2, n_head=6, n_kv_head=1))
+    for config, has in (
+        (GPTConfig(23, 17, 24, n_layer=2, n_head=6, n_kv_head=3), "3 heads of 4"),
+        (GPTConfig(23, 17, 48, n_layer=2, n_head=6, n_kv_head=1), "1 heads of 8"),
+    ):
+        cache = KVCache(config, 5)
+        with pytest.raises(ValueError, match=f"made for {has} features and these keys have 1 of 4; make it from"):
+            model(IDS, cache=cache)
+        assert cache.length == 0
+    for wrong in ({"batch_size": 0}, {"batch_size": 5, "capacity": 0}):
+        with pytest.raises(ValueError, match="must both be at least 1"):
+            KVCache(model.config, **wrong)

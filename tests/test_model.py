@@ -1,3 +1,4 @@
+import dataclasses
 import math
 from contextlib import nullcontext
 from typing import Any
@@ -119,6 +120,46 @@ def test_no_variant_sees_the_future_by_gradient(variant, random_model) -> None:
         assert torch.equal((influence > 0).float(), seen)
 
 
+# Texts of unequal length
+
+
+def test_padding_gives_each_row_the_logits_it_gets_alone(variant, random_model) -> None:
+    model = random_model(variant).double()
+    padding = torch.tensor([0, 3, 1, 6, 3])
+    logits = model(IDS, padding=padding)[0]
+    for row, start, together in zip(IDS, padding, logits, strict=True):
+        torch.testing.assert_close(together[start:], model(row[None, start:])[0][0], atol=1e-9, rtol=1e-9)
+    assert torch.isfinite(logits).all()
+    torch.testing.assert_close(model(IDS, padding=torch.zeros(5, dtype=torch.int64))[0], model(IDS)[0])
+    with record(model) as run:
+        torch.testing.assert_close(model(IDS, padding=padding)[0], logits, atol=1e-9, rtol=1e-9)
+    for b, start in enumerate(padding):
+        assert (run["blocks.1.attention.weights"][b, :, start:, :start] == 0).all()
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (4,), (5, 1)])
+def test_padding_of_another_shape_is_not_broadcast(shape, random_model) -> None:
+    with pytest.raises(ValueError, match=r"padding has shape \(.*\); give one count a row, \(5,\)"):
+        random_model(small())(IDS, padding=torch.zeros(shape, dtype=torch.int64))
+
+
+def test_what_stands_in_the_fill_changes_nothing_and_learns_nothing(variant, random_model) -> None:
+    model = random_model(dataclasses.replace(variant, tie_weights=False))
+    padding = torch.tensor([0, 3, 1, 6, 3])
+    fill = torch.arange(7) < padding[:, None]  # (5, 7)
+    ids, targets = torch.where(fill, 22, IDS % 22), TARGETS.masked_fill(fill, -1)  # 22 stands in the fill alone
+    for plain in (False, True):
+        with record(model, gradients=True) if plain else nullcontext():
+            logits, loss = model(ids, targets, padding=padding)
+            other = model(torch.where(fill, 7, ids), padding=padding)[0]
+        assert torch.equal(logits[~fill], other[~fill])
+        model.zero_grad()
+        loss.backward()
+        gradient = model.token_embedding.weight.grad
+        assert (gradient[22] == 0).all()
+        assert (gradient[ids[~fill].unique()].abs().sum(-1) > 0).any()
+
+
 # Size
 
 
@@ -138,6 +179,15 @@ def test_parameters_are_counted_exactly(preset, parameters) -> None:
         model = GPT(GPTConfig.preset(preset))
     assert model.n_parameters() == parameters
     assert all(p.is_meta for p in model.parameters())
+
+
+def test_gpt3_by_its_shape_is_a_quarter_of_a_percent_below_its_name() -> None:
+    with torch.device("meta"):
+        model = GPT(GPTConfig.preset("gpt3"))
+    assert model.n_parameters() / 175e9 == pytest.approx(0.99774, abs=5e-6)
+    # By hand: 12 C² and 13 C of biases and norms a block, the last norm, and the embeddings of tokens and positions.
+    C = 12_288
+    assert model.n_parameters() == 96 * (12 * C**2 + 13 * C) + 2 * C + (50_257 + 2048) * C
 
 
 def test_every_preset_can_be_built_and_run_on_the_meta_device() -> None:
@@ -457,3 +507,5 @@ def test_forward_is_one_graph(changes) -> None:
     traced = torch.compile(model, fullgraph=True, backend="eager")
     torch.testing.assert_close(traced(IDS, TARGETS)[1], model(IDS, TARGETS)[1])
     torch.testing.assert_close(traced(IDS)[0], model(IDS)[0])
+    padding = torch.tensor([0, 3, 1, 6, 3])
+    torch.testing.assert_close(traced(IDS, padding=padding)[0], model(IDS, padding=padding)[0])
