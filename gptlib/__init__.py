@@ -14,13 +14,13 @@ _ROOMS = {
     "tokenizers": ["BPETokenizer", "CharTokenizer", "load_tokenizer"],
     "corpora": ["load_corpus"],
     "layers": ["GatedMLP", "LayerNorm", "MLP", "RMSNorm"],
-    "positions": ["Rotary", "sinusoidal"],
+    "positions": ["Rotary", "RotaryScaling", "sinusoidal"],
     "config": ["GPTConfig"],
     "cache": ["KVCache"],
     "attention": ["CausalSelfAttention", "causal_mask", "scaled_dot_product_attention"],
     "model": ["GPT", "Block"],
     "training": ["TrainConfig", "train"],
-    "generation": ["generate", "next_token_probabilities", "stream"],
+    "generation": ["Sampling", "beam_search", "generate", "left_pad", "next_token_probabilities", "stream"],
     "pretrained": ["export_to_huggingface", "load_model"],
     "prose": ["say"],
     "checks": ["check"],
@@ -34,10 +34,17 @@ if TYPE_CHECKING:
     from gptlib.checks import check
     from gptlib.config import GPTConfig
     from gptlib.corpora import load_corpus
-    from gptlib.generation import generate, next_token_probabilities, stream
+    from gptlib.generation import (
+        Sampling,
+        beam_search,
+        generate,
+        left_pad,
+        next_token_probabilities,
+        stream,
+    )
     from gptlib.layers import MLP, GatedMLP, LayerNorm, RMSNorm
     from gptlib.model import GPT, Block
-    from gptlib.positions import Rotary, sinusoidal
+    from gptlib.positions import Rotary, RotaryScaling, sinusoidal
     from gptlib.pretrained import export_to_huggingface, load_model
     from gptlib.prose import say
     from gptlib.recording import record

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -102,7 +103,7 @@ def train(
 
     import torch
 
-    from gptlib import training
+    from gptlib import tales, training
     from gptlib.corpora import load_corpus
     from gptlib.model import GPT
     from gptlib.tokenizers import load_tokenizer
@@ -113,7 +114,8 @@ def train(
     coder = load_tokenizer(saved) if known else training.tokenizer_for(text, tokenizer, vocab_size=vocab_size)
     torch.manual_seed(config.seed)
     model = GPT(GPTConfig.from_dict({**shape.to_dict(), "vocab_size": coder.vocab_size}))
-    result = training.train(model, text, coder, config, out=out, resume=resume)
+    measure = tales.tracker(coder) if text.name.partition(":")[0] == "tales" else None
+    result = training.train(model, text, coder, config, out=out, resume=resume, measure=measure)
     raise typer.Exit(0 if result.finished else 130)
 
 
@@ -125,15 +127,32 @@ def generate(
     temperature: Annotated[float, typer.Option(help="0 is greedy, 1 the model's own distribution.")] = 1.0,
     top_k: Annotated[int | None, typer.Option(help="Keep the K most probable tokens.")] = None,
     top_p: Annotated[float | None, typer.Option(help="Keep the fewest tokens that reach probability P.")] = None,
+    min_p: Annotated[float | None, typer.Option(help="Keep tokens of at least P times the most probable one.")] = None,
+    repetition_penalty: Annotated[float, typer.Option(help="Above 1: shun tokens that the text already holds.")] = 1.0,
+    beams: Annotated[int | None, typer.Option(help="Search for the most probable text with N beams; no draws.")] = None,
+    stop: Annotated[list[str], typer.Option(metavar="<str>", help="End before this text; repeatable.")] = [],  # noqa: B006
     seed: Seed = None,
     device: Device = "auto",
 ) -> None:
     """Make a model write, token by token."""
-    from gptlib.generation import check_sampling, stream_text
+    from gptlib.generation import Sampling, check_sampling, context_limit, encode_prompt, search_text, stream_text
 
-    check_sampling(temperature=temperature, top_k=top_k, top_p=top_p)
+    settings: dict[str, Any] = {
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "min_p": min_p,
+        "repetition_penalty": repetition_penalty,
+    }
+    sampling = check_sampling(seed=seed, **settings)
     if tokens < 1:
         raise ValueError(f"--tokens {tokens} writes nothing; use 1 or more")
+    if beams is not None and beams < 1:
+        raise ValueError(f"--beams {beams} keeps nothing; use 1 (greedy) or more")
+    if beams is not None and (seed is not None or sampling != Sampling()):
+        raise ValueError(
+            f"--beams {beams} draws nothing, so temperature, filters, penalty and seed have no say; drop one"
+        )
 
     from gptlib.pretrained import load_model
     from gptlib.training import choose_device
@@ -141,17 +160,45 @@ def generate(
     network, tokenizer = load_model(model, device=choose_device(device).value)
     if tokenizer is None:
         raise ValueError(f"{model} has no tokenizer.json, so it cannot read a prompt")
-    limit = network.config.n_positions
-    if len(tokenizer.encode(prompt)) + tokens > limit:
-        note = f"the context holds {limit} tokens; when it is full, its older half is forgotten"
-        print(f"gptlib: {note}", file=sys.stderr)
-    pieces = stream_text(
-        network, tokenizer, prompt, tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed
-    )
+    limit, read = context_limit(network.config), encode_prompt(tokenizer, prompt).size(1)
+    full = limit is not None and read + tokens > limit
+    if beams is None:
+        pieces: Iterable[str] = stream_text(network, tokenizer, prompt, tokens, stop=stop, seed=seed, **settings)
+        then = "when it is full, its older half is forgotten"
+    else:
+        room = max(1, limit - read) if limit is not None and full else tokens
+        pieces = [search_text(network, tokenizer, prompt, room, beams=beams, stop=stop)]
+        then = "the search looks no further"
+    if full:
+        print(f"gptlib: the context holds {limit} tokens; {then}", file=sys.stderr)
     print(prompt, end="", flush=True)
     for piece in pieces:
         print(piece, end="", flush=True)
     print()
+
+
+@app.command(epilog="Example: gptlib evaluate tales")
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Folder of a run on tales, or the bundled model: tales.")],
+    stories: Annotated[int, typer.Option(help="Test stories to measure the loss on.")] = 500,
+    device: Device = "auto",
+) -> None:
+    """Set a model's loss on tales beside the lowest possible one, and say what it can do."""
+    if stories < 1:
+        raise ValueError(f"--stories {stories} measures nothing; use 1 or more")
+
+    from gptlib import tales
+    from gptlib.pretrained import load_model
+    from gptlib.training import choose_device
+
+    network, tokenizer = load_model(model, device=choose_device(device).value)
+    if tokenizer is None:
+        raise ValueError(f"{model} has no tokenizer.json, so it cannot read a story")
+    loss = tales.evaluate(network, tokenizer, tales.split("test", stories))
+    print(f"{loss.nats_per_token:.4f} ± {loss.standard_error:.4f} nats per token on {loss.stories} test stories")
+    print(f"{loss.floor:.4f} is the floor, exact for the same stories")
+    print(f"{loss.over_floor:.3f} = loss ÷ floor\n", flush=True)
+    print(tales.abilities(network, tokenizer))
 
 
 @app.command(epilog="Example: gptlib check work/exercises/03_attention.ipynb --exercise attention.causal_mask")
@@ -166,3 +213,90 @@ def check(
     for report in reports:
         print(report, end="\n\n")
     raise typer.Exit(0 if all(report.status == "correct" for report in reports) else 1)
+
+
+@app.command(epilog="Example: gptlib export runs/shakespeare --to huggingface --out exported/shakespeare")
+def export(
+    model: Annotated[str, typer.Argument(help="Folder of a run, or the bundled model: tales.")],
+    out: Annotated[Path, typer.Option(help="Folder for config, weights and tokenizer.")],
+    to: Annotated[str, typer.Option(help="The format: huggingface.")] = "huggingface",
+) -> None:
+    """Write a model as a folder that transformers loads, and with it other people's tools."""
+    if to != "huggingface":
+        raise ValueError(f"--to {to} is unknown; huggingface is the one format there is")
+
+    import json
+
+    from gptlib.pretrained import export_to_huggingface, load_model
+
+    network, tokenizer = load_model(model)
+    folder = export_to_huggingface(network, tokenizer, out)
+    [architecture] = json.loads((folder / "config.json").read_text(encoding="utf-8"))["architectures"]
+    print(f"{model} is a {architecture} in {folder}, and loads with AutoModelForCausalLM.from_pretrained({str(out)!r})")
+
+
+@app.command(epilog="Example: gptlib bench --preset tales --seconds 30 --json bench.json")
+def bench(
+    preset: Annotated[str, typer.Option(help="Shape of the model, such as tales or gpt2.")] = "shakespeare-gpu",
+    seconds: Annotated[float, typer.Option(help="About how long; a slow machine takes longer.")] = 60.0,
+    batch_size: Annotated[int | None, typer.Option(help="Rows a training step, if not what suits the model.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="File for every round, as JSON.")] = None,
+    precision: Precision = "auto",
+    device: Device = "auto",
+) -> None:
+    """Measure how near this machine's limits a GPT trains and writes, and compare with transformers."""
+    if json_file is not None and not json_file.parent.is_dir():
+        raise ValueError(f"--json {json_file} is in no folder that exists; make {json_file.parent} first")
+    if json_file is not None and json_file.is_dir():
+        raise ValueError(f"--json {json_file} is a folder; name a file in it, such as {json_file / 'bench.json'}")
+
+    import json
+
+    from tqdm import tqdm
+
+    from gptlib import bench as room
+
+    shown = {"bar_format": "{l_bar}{bar}| {elapsed}<{remaining}", "leave": False, "delay": 1}
+    with tqdm(desc="measuring", total=1.0, **shown) as bar:
+        report = room.bench(
+            preset,
+            seconds=seconds,
+            batch_size=batch_size,
+            precision=precision,
+            device=device,
+            progress=lambda part: bar.update(part - bar.n),
+        )
+    print(report)
+    if json_file is not None:
+        json_file.write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
+
+
+@app.command(epilog="Example: gptlib grade submissions/ --out report/")
+def grade(
+    paths: Annotated[list[Path], typer.Argument(help="Notebooks, or folders in which they are at any depth.")],
+    out: Annotated[Path, typer.Option(help="Folder for grades.csv, grades.json and the pages.")],
+    private: Annotated[Path | None, typer.Option(help="Folder with your own exercises and cases.")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Submissions at a time; one for each core without it.")] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds that the answers of one submission may run.")] = 60.0,
+    format: Annotated[str | None, typer.Option(help="Also write for another grader: gradescope or nbgrader.")] = None,
+    unsafe_no_sandbox: Annotated[
+        bool, typer.Option("--unsafe-no-sandbox", help="Run submissions with your own rights, unprotected.")
+    ] = False,
+) -> None:
+    """Grade submitted notebooks in a sandbox; an interrupted run goes on where it was."""
+    from gptlib.grading.run import grade as grade_all
+
+    results = grade_all(
+        paths,
+        out,
+        private=private,
+        jobs=jobs,
+        timeout=timeout,
+        unsafe=unsafe_no_sandbox,
+        format=format,
+        say=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    for result in results:
+        print(f"{result.score:g} of {result.max_score:g}  {result.submission}" + f"  {result.problem}".rstrip())
+    print(f"{len(results)} submissions graded; read {out / 'index.html'}")
+    raise typer.Exit(1 if any("could not finish" in result.problem for result in results) else 0)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from gptlib import cli, load_model
 from gptlib.training.checkpoint import read_tensors
@@ -88,12 +89,12 @@ def test_help_names_the_commands() -> None:
     code, out, err = run("--help")
     assert code == 0
     assert err == ""
-    for command in ("doctor", "train", "generate", "check"):
+    for command in ("doctor", "train", "generate", "check", "grade", "bench"):
         assert command in out
     assert run()[:2] == (code, out)
 
 
-@pytest.mark.parametrize("command", ["doctor", "train", "generate", "check"])
+@pytest.mark.parametrize("command", ["doctor", "train", "generate", "check", "grade", "export", "bench"])
 def test_help_of_each_command_has_an_example(gptlib, command) -> None:
     code, out, _ = gptlib(command, "--help")
     assert code == 0
@@ -101,7 +102,7 @@ def test_help_of_each_command_has_an_example(gptlib, command) -> None:
 
 
 def test_the_examples_of_the_help_use_options_that_exist(gptlib) -> None:
-    for command in ("train", "generate", "check"):
+    for command in ("train", "generate", "check", "grade", "export", "bench"):
         _, out, _ = gptlib(command, "--help")
         options, example = out.split("Example:")
         for word in example.split():
@@ -209,6 +210,35 @@ def test_generate_writes_after_the_prompt(gptlib, finished) -> None:
     greedy = gptlib(*arguments, "--temperature", 0)[1]
     assert gptlib(*arguments, "--top-k", 1)[1] == greedy
     assert gptlib(*arguments, "--top-p", 0.001)[1] == greedy
+
+
+def test_generate_filters_and_penalises_as_asked(gptlib, finished) -> None:
+    arguments = ("generate", finished[0], "--prompt", "the cat", "--tokens", 30, "--device", "cpu", "--seed", 1)
+    free, greedy = gptlib(*arguments)[1], gptlib(*arguments, "--temperature", 0)[1]
+    assert gptlib(*arguments, "--min-p", 1)[1] == greedy
+    assert gptlib(*arguments, "--min-p", 0, "--repetition-penalty", 1)[1] == free
+    assert gptlib(*arguments, "--repetition-penalty", 50, "--temperature", 0)[1] != greedy
+
+
+def test_generate_ends_before_a_stop_string(gptlib, finished) -> None:
+    arguments = ("generate", finished[0], "--prompt", "the cat", "--tokens", 30, "--device", "cpu", "--seed", 1)
+    written = gptlib(*arguments)[1].rstrip("\n").removeprefix("the cat")
+    stop = written[10:13]
+    shorter = gptlib(*arguments, "--stop", "never in it", "--stop", stop)[1]
+    assert shorter == "the cat" + written[: written.index(stop)] + "\n"
+
+
+def test_generate_searches_with_beams(gptlib, finished) -> None:
+    from gptlib.generation import search_text
+
+    arguments = ("generate", finished[0], "--prompt", "the cat", "--tokens", 20, "--device", "cpu")
+    assert gptlib(*arguments, "--beams", 1)[1] == gptlib(*arguments, "--temperature", 0)[1]
+    best = search_text(*load_model(finished[0]), "the cat", 20, beams=4)
+    assert gptlib(*arguments, "--beams", 4)[1] == f"the cat{best}\n"
+    assert gptlib(*arguments, "--beams", 4, "--stop", best[5:8])[1] == f"the cat{best[: best.index(best[5:8])]}\n"
+    code, out, err = gptlib(*arguments[:-4], "--tokens", 90, "--device", "cpu", "--beams", 2)
+    assert (code, len(out)) == (0, 64 + 1)  # all positions, and the line's end
+    assert err == "gptlib: the context holds 64 tokens; the search looks no further\n"
 
 
 def test_generate_goes_on_beyond_the_context_and_says_so(gptlib, finished) -> None:
@@ -352,6 +382,16 @@ def test_a_loss_that_is_no_number_is_exit_1(gptlib, text, tmp_path) -> None:
         (["--top-k", "0"], ["top_k=0", "1 or more"]),
         (["--top-p", "0"], ["top_p=0.0", "above 0 and at most at 1"]),
         (["--top-p", "1.01"], ["top_p=1.01", "above 0 and at most at 1"]),
+        (["--min-p", "1.5"], ["min_p=1.5", "between 0"]),
+        (["--repetition-penalty", "0"], ["repetition_penalty=0.0", "above 0"]),
+        (["--beams", "0"], ["--beams 0", "1 (greedy) or more"]),
+        (["--beams", "2", "--temperature", "0.5"], ["--beams 2 draws nothing", "drop one"]),
+        (["--beams", "2", "--seed", "5"], ["--beams 2 draws nothing", "drop one"]),
+        (
+            ["--beams", "2", "--prompt", "the cat sat on the mat. " * 3],
+            ["72 prompt tokens", "n_positions=64"],
+        ),
+        (["--stop", ""], ["stop=''", "at least one letter"]),
         (["--tokens", "0"], ["--tokens 0", "1 or more"]),
         (["--seed", "-1"], ["seed=-1"]),
         (["--device", "abacus"], ["'abacus'", "'cpu'"]),
@@ -384,6 +424,109 @@ def test_damaged_models_are_named(gptlib, finished, tmp_path, name) -> None:
     before = contents(tmp_path)
     one_sentence(gptlib("generate", tmp_path, "--prompt", "the", "--tokens", 7, "--device", "cpu"), name)
     assert contents(tmp_path) == before
+
+
+# Export
+
+
+def test_a_run_is_exported_and_loads_again(gptlib, finished, tmp_path) -> None:
+    folder, *_ = finished
+    code, out, _ = gptlib("export", folder, "--to", "huggingface", "--out", tmp_path / "new")
+    assert code == 0
+    assert out.startswith(f"{folder} is a LlamaForCausalLM in {tmp_path / 'new'}, and loads with AutoModelForCausalLM")
+    (ours, tokenizer), (theirs, their_tokenizer) = load_model(folder), load_model(tmp_path / "new")
+    ids = torch.tensor([tokenizer.encode("the cat sat")])
+    assert their_tokenizer.encode("the cat sat") == ids[0].tolist()
+    torch.testing.assert_close(theirs(ids)[0], ours(ids)[0])
+
+
+def test_exports_that_cannot_be(gptlib, finished, text, tmp_path) -> None:
+    folder, *_ = finished
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for arguments, words in (
+        ((folder, "--to", "onnx", "--out", tmp_path / "a"), "--to onnx is unknown; huggingface is the one format"),
+        ((tmp_path / "nothing", "--out", tmp_path / "a"), "there is no model"),
+        ((folder, "--out", text), "is a file, and a folder is needed"),
+        ((folder, "--out", folder), "holds a run, which the export would overwrite"),
+        ((folder,), "Missing option '--out'"),
+    ):
+        code, _, err = gptlib("export", *arguments)
+        assert code == 2
+        assert words in err
+        assert err.count("\n") == 1
+        assert "Traceback" not in err
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert not (tmp_path / "a").exists()
+
+
+# Bench
+
+
+def test_bench_prints_a_table_and_writes_every_round(gptlib, monkeypatch, tmp_path) -> None:
+    from gptlib.bench import Limits, measuring, turns
+    from gptlib.config import PRESETS
+
+    monkeypatch.setitem(PRESETS, "tiny", {"vocab_size": 23, "n_positions": 12, "n_embd": 24, "n_layer": 2, "n_head": 6})
+    monkeypatch.setattr(turns, "TURN", 0.0)
+    monkeypatch.setattr(measuring, "measure_limits", lambda device, precision, seconds: Limits(2e9, 2e9, 3e9))
+    file = tmp_path / "bench.json"
+    options = ("--preset", "tiny", "--seconds", 0.01, "--batch-size", 2, "--precision", "fp32", "--device", "cpu")
+    code, out, err = gptlib("bench", *options, "--json", file)
+    assert code == 0, err
+    assert "products of fp32 matrices  2 GFLOP/s" in out
+    assert "2 x 12 tokens a step, in fp32" in out
+    content = json.loads(file.read_text(encoding="utf-8"))
+    assert content["preset"] == "tiny"
+    assert len(content["training"]["rounds"]["gptlib"]) >= 3
+
+
+def test_arguments_of_bench_that_cannot_be(gptlib, tmp_path) -> None:
+    for arguments, words in (
+        (("--preset", "tals"), "unknown preset 'tals'; did you mean 'tales'"),
+        (("--seconds", 0), "seconds=0.0 must be a time above 0"),
+        (("--seconds", "long"), "'--seconds'"),
+        (("--batch-size", 0), "batch_size=0 trains on nothing"),
+        (("--preset", "gpt3"), "'gpt3' needs"),
+        (("--precision", "fp8"), "precision='fp8' is unknown"),
+        (("--json", tmp_path), "is a folder"),
+        (("--json", tmp_path / "none" / "x.json"), "is in no folder that exists"),
+    ):
+        result = gptlib("bench", "--device", "cpu", *arguments)
+        one_sentence(result, words)
+        assert result[1] == ""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
+def test_ctrl_c_ends_a_bench_without_a_traceback(tmp_path) -> None:
+    file = tmp_path / "bench.json"
+    child = process("bench", "--preset", "shakespeare-cpu", "--seconds", 12, "--device", "cpu", "--json", file)
+    assert child.stderr is not None
+    assert child.stderr.read(1)  # the progress line: limits are measured, the models are at work
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=120)
+    assert child.returncode == 130, err
+    assert "Traceback" not in err
+    assert out == ""
+    assert not file.exists()
+
+
+def test_evaluate_sets_loss_beside_floor(gptlib) -> None:
+    code, out, _ = gptlib("evaluate", "tales", "--stories", "40")
+    assert code == 0
+    loss, floor, ratio = (float(line.split()[0]) for line in out.splitlines()[:3])
+    assert ratio == pytest.approx(loss / floor, abs=2e-3)
+    assert 1 < ratio < 1.1
+    assert "recall      seen" in out
+    assert "fact        untold" in out
+    assert "KL from the truth" in out
+
+
+def test_what_cannot_be_evaluated(gptlib, finished, tmp_path) -> None:
+    code, _, err = gptlib("evaluate", "tales", "--stories", "0")
+    assert (code, "--stories 0" in err) == (2, True)
+    code, _, err = gptlib("evaluate", tmp_path / "nowhere")
+    assert code == 2
+    assert err.count("\n") == 1
 
 
 def test_notebooks_that_cannot_be_checked(gptlib, tmp_path) -> None:
