@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 _ROOMS = {
     "exercise": ["Case", "Exercise", "Misconception", "Property"],
     "report": ["Hint", "Report"],
-    "practice": ["check", "progress"],
+    "practice": ["check"],
+    "standing": ["progress"],
     "notebooks": ["check_notebook"],
     "registry": ["exercises", "find_exercise"],
     "selftest": ["problems"],
@@ -24,12 +25,12 @@ if TYPE_CHECKING:
     from gptlib.checks.exercise import Property as Property
     from gptlib.checks.notebooks import check_notebook as check_notebook
     from gptlib.checks.practice import check as check
-    from gptlib.checks.practice import progress as progress
     from gptlib.checks.registry import exercises as exercises
     from gptlib.checks.registry import find_exercise as find_exercise
     from gptlib.checks.report import Hint as Hint
     from gptlib.checks.report import Report as Report
     from gptlib.checks.selftest import problems as problems
+    from gptlib.checks.standing import progress as progress
 
 
 def __getattr__(name: str) -> Any:

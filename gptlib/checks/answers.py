@@ -41,11 +41,9 @@ def advice(exercise: Exercise, answer: object, source: str | None = None) -> lis
     Returns:
         Sentences; empty when there is nothing to say.
     """
-    used = _spelled(source if source is not None else _source(answer))
     lines = [
-        f"Your answer uses {name}, {why}; practice takes it, an instructor sees a flag."
-        for name, why in exercise.forbidden.items()
-        if name.rpartition(".")[2] in used
+        f"Your answer uses {name}, {exercise.forbidden[name]}; practice takes it, an instructor sees a flag."
+        for name in flags(exercise, source if source is not None else _source(answer))
     ]
     missing = _elsewhere(answer)
     if missing:
@@ -54,6 +52,23 @@ def advice(exercise: Exercise, answer: object, source: str | None = None) -> lis
             f"{', '.join(SUPPLIED)} imported."
         )
     return lines
+
+
+def flags(exercise: Exercise, source: str) -> list[str]:
+    """Return which of the calls that would be the task itself stand in an answer's syntax tree.
+
+    Found are attributes (`F.layer_norm`), imported names, also under another name, and names in quotes, as `getattr`
+    takes them. A variable that merely has the name of such a call is none.
+
+    Args:
+        exercise: names the calls.
+        source: the text of the answer; one that does not parse has no flags.
+
+    Returns:
+        Their names as the exercise spells them.
+    """
+    used = _spelled(source)
+    return [name for name in exercise.forbidden if name.rpartition(".")[2] in used]
 
 
 def _library_names(value: object, seen: set[int]) -> Iterator[str]:
@@ -133,10 +148,10 @@ def _bound(source: str) -> set[str]:
 
 
 def _spelled(source: str) -> set[str]:
-    """Return every name, attribute and imported name in a piece of code."""
+    """Return every attribute, imported name and text in a piece of code."""
     nodes = list(_nodes(source))
-    names = {node.id for node in nodes if isinstance(node, ast.Name)}
-    names |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    names = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    names |= {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
     return names | {alias.name for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names}
 
 

@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,10 +44,11 @@ class Property:
     """Something that is true of every correct answer and can be true of a wrong one: it earns a share of the points."""
 
     name: str
-    holds: Callable[[Case, dict[str, torch.Tensor]], bool]  # given arrays of the right shape, for each case
+    # Called for each case with what the answer returned, by name: arrays of the right shape, or a str, list or dict.
+    holds: Callable[[Case, dict[str, Any]], bool]
     sentence: str  # what to say when it does not hold
     share: float  # of the exercise's points
-    reads: tuple[str, ...]  # the arrays that `holds` looks at
+    reads: tuple[str, ...]  # the values that `holds` looks at
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class Exercise:
     misconceptions: tuple[Misconception, ...]
     properties: tuple[Property, ...]
     hints: tuple[str, str, str]  # direction, location, nearly the answer
+    alternatives: tuple[Answer, ...] = ()  # correct answers that are written differently
     build: Callable[..., Answer] | None = None  # build() is a correct answer, build(**changes) a wrong one
     forbidden: Mapping[str, str] = field(default_factory=dict)  # calls that are the task itself, and why
     tolerance: float = 1e-5
@@ -104,8 +107,13 @@ class Exercise:
 
 
 def results(arrays: Arrays) -> list[str]:
-    """Return the names of what the answer itself returned."""
-    return [name for name in arrays if "." not in name]
+    """Return the names of what the answer itself returned, or drew."""
+    return [name for name in arrays if "." not in name or is_draw(name)]
+
+
+def is_draw(name: str) -> bool:
+    """Say whether a name is that of numbers drawn at random, which are compared by distribution."""
+    return name.startswith("draws.")
 
 
 def normal(rng: np.random.Generator, *shape: int) -> torch.Tensor:

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import torch
 
-from gptlib.checks.compare import difference, show
-from gptlib.checks.exercise import Case, Exercise, results
-from gptlib.checks.probing import Odd, Raised
+from gptlib.checks.compare import difference, distribution, show
+from gptlib.checks.exercise import Case, Exercise, is_draw, results
+from gptlib.checks.probing import Data, Odd, Raised, Value
 from gptlib.checks.trial import Trial
 
 
@@ -33,10 +33,12 @@ def explain(exercise: Exercise, trials: Sequence[Trial], earned: Sequence[bool])
         return (
             f"The results are right, but {seen.kind} arrives at {source}; stay with PyTorch operations on the inputs."
         )
-    if not isinstance(expected, torch.Tensor):
+    if isinstance(expected, Odd):
         return f"`{name}` is not what was expected."
+    if is_draw(name):
+        return distribution(_title(name), seen, expected)
     sentence = difference(_title(name), seen, expected, trial.tolerance)
-    if isinstance(seen, torch.Tensor) and seen.shape == expected.shape:
+    if _comparable(seen, expected):
         missed = [p.sentence for p, held in zip(exercise.properties, earned, strict=True) if not held]
         return " ".join([*missed[:1], sentence])
     return sentence
@@ -70,7 +72,7 @@ def describe(exercise: Exercise, case: Case) -> str:
     values = {name: case.given[name] for name in exercise.shown or case.given}
     tensors = {name: value for name, value in values.items() if isinstance(value, torch.Tensor)}
     small = sum(value.numel() for value in tensors.values()) <= 40 and all(v.dim() <= 2 for v in tensors.values())
-    sizes = [f"{name} = {value}" for name, value in values.items() if name not in tensors]
+    sizes = [f"{name} = {_short(value)}" for name, value in values.items() if name not in tensors]
     shapes = [f"{name} {tuple(value.shape)}" for name, value in tensors.items()]
     lines = [case.note, ", ".join(sizes if small else shapes + sizes)]
     if small:
@@ -79,8 +81,21 @@ def describe(exercise: Exercise, case: Case) -> str:
 
 
 def _numbers(trial: Trial) -> int:
-    arrays = [trial.expected[name] for name in results(trial.expected)]
-    return sum(value.numel() for value in arrays if isinstance(value, torch.Tensor))
+    values = [trial.expected[name] for name in results(trial.expected)]
+    arrays = sum(value.numel() for value in values if isinstance(value, torch.Tensor))
+    return arrays + sum(1 + value.json.count(",") for value in values if isinstance(value, Data))
+
+
+def _comparable(seen: Value, expected: Value) -> bool:
+    """Say whether two values have one shape or are of one kind, so that their contents can be spoken about."""
+    if isinstance(seen, torch.Tensor) and isinstance(expected, torch.Tensor):
+        return seen.shape == expected.shape
+    return isinstance(seen, Data) and isinstance(expected, Data) and seen.kind == expected.kind
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 160 else f"{text[:150]} … ({len(text)} characters)"
 
 
 def _title(name: str) -> str:
@@ -89,6 +104,8 @@ def _title(name: str) -> str:
         "": "{}",
         "after": "{} after the call",
         "gradient": "the gradient of {}",
+        "past": "{} with another past",
         "future": "{} with another future",
+        "draws": "{}, drawn many times",
     }
     return titles.get(kind, "{}").format(source)

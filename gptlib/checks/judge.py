@@ -1,16 +1,18 @@
-"""From arrays to a verdict.
+"""From what a probe brought back to a verdict.
 
 Nothing that the learner wrote runs here. What comes in is what the probe brought back, so a grader can judge what came
 out of a sandbox exactly as practice judges what was made in a notebook.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
+from gptlib.checks.data import content
 from gptlib.checks.exercise import Case, Exercise, Property
 from gptlib.checks.explain import evidence, explain
-from gptlib.checks.probing import Outcome, Raised
+from gptlib.checks.probing import Data, Outcome, Raised
 from gptlib.checks.recognise import idle, recognise
 from gptlib.checks.report import Report
 from gptlib.checks.trial import Trial, trials
@@ -22,10 +24,10 @@ def judge(exercise: Exercise, cases: Sequence[Case], outcomes: Sequence[Outcome]
     Args:
         exercise: what was asked.
         cases: the inputs.
-        outcomes: what the probe brought back on each; an array that lacks counts as wrong.
+        outcomes: what the probe brought back on each; a value that lacks counts as wrong.
 
     Returns:
-        The report. Full marks only when every array agrees with the reference's on every input; otherwise the shares of
+        The report. Full marks only when every value agrees with the reference's on every input; otherwise the shares of
         the properties that hold on all of them.
     """
     rows = trials(exercise, cases, outcomes)
@@ -64,11 +66,14 @@ def plain(exercise: Exercise, status: str, message: str) -> Report:
 
 
 def _holds(item: Property, row: Trial) -> bool:
-    """Say whether a property holds on one input; arrays that lack or have another shape never have it."""
-    arrays = {}
+    """Say whether a property holds on one input; values that lack or have another kind or shape never have it."""
+    values: dict[str, Any] = {}
     for name in item.reads:
         seen, expected = row[name], row.expected[name]
-        if not (isinstance(seen, torch.Tensor) and isinstance(expected, torch.Tensor) and seen.shape == expected.shape):
+        if isinstance(seen, torch.Tensor) and isinstance(expected, torch.Tensor) and seen.shape == expected.shape:
+            values[name] = seen.to(expected.dtype)
+        elif isinstance(seen, Data) and isinstance(expected, Data) and seen.kind == expected.kind:
+            values[name] = content(seen)
+        else:
             return False
-        arrays[name] = seen.to(expected.dtype)
-    return item.holds(row.case, arrays)
+    return item.holds(row.case, values)

@@ -1,14 +1,13 @@
-"""Feedback while one learns: `check`, its hints, and the progress of this session."""
+"""Feedback while one learns: `check` and its hints."""
 
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
-from html import escape
 from typing import Any
 
 import numpy as np
 
-from gptlib.checks import registry
+from gptlib.checks import registry, standing
 from gptlib.checks.answers import advice, borrowed, find
 from gptlib.checks.exercise import Case, Exercise
 from gptlib.checks.judge import judge, plain
@@ -17,7 +16,6 @@ from gptlib.checks.report import Hint, Report
 from gptlib.checks.trial import attempt
 
 PRACTICE_SEED = 20_170_612
-_session: dict[str, Report] = {}
 
 
 def check(exercise_id: str, answer: object = None, *, hint: int | None = None) -> Report | Hint:
@@ -46,7 +44,7 @@ def check(exercise_id: str, answer: object = None, *, hint: int | None = None) -
         caller = sys._getframe(1)
         answer = find(exercise.function, caller.f_locals, caller.f_globals, _notebook_namespace())
     report = review(exercise, answer)
-    _session[exercise.id] = report
+    standing.remember(report)
     return report
 
 
@@ -89,62 +87,6 @@ def review(exercise: Exercise, answer: object, *, source: str | None = None) -> 
 def practice_cases(exercise: Exercise) -> list[Case]:
     """Return the inputs on which practice checks an exercise: the same at every call."""
     return exercise.draw(np.random.default_rng(PRACTICE_SEED))
-
-
-class Progress:
-    """All exercises and what this session's checks said of them, as a small table."""
-
-    def __init__(self, reports: Mapping[str, Report]) -> None:
-        self.rows = [(exercise, reports.get(exercise.id)) for exercise in registry.exercises()]
-
-    @property
-    def summary(self) -> str:
-        """Exercises solved and points earned, in one line."""
-        solved = sum(report is not None and report.passed for _, report in self.rows)
-        score = sum(report.score for _, report in self.rows if report is not None)
-        total = sum(exercise.points for exercise, _ in self.rows)
-        return f"{solved} of {len(self.rows)} exercises solved, {score:g} of {total} points"
-
-    def __str__(self) -> str:
-        cells = [(*_cells(exercise, report), _bar(exercise, report)) for exercise, report in self.rows]
-        widths = [max(len(cell) for cell in column) for column in zip(*cells, strict=True)]
-        lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells]
-        return "\n".join([self.summary, "", *lines])
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        head = "".join(
-            f'<th scope="col" style="text-align:left">{name}</th>'
-            for name in ("exercise", "minutes", "state", "points", "")
-        )
-        rows = "".join(
-            "<tr>"
-            + "".join(f'<td style="text-align:left">{escape(cell)}</td>' for cell in _cells(exercise, report))
-            # The bar repeats what the points say, so a screen reader passes over it.
-            + f'<td style="text-align:left" aria-hidden="true">{_bar(exercise, report)}</td></tr>'
-            for exercise, report in self.rows
-        )
-        return (
-            f'<section aria-label="Progress"><p><strong>{escape(self.summary)}</strong></p>'
-            f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></section>"
-        )
-
-
-def progress() -> Progress:
-    """Return all exercises with what this session's checks said of them."""
-    return Progress(_session)
-
-
-def _cells(exercise: Exercise, report: Report | None) -> tuple[str, str, str, str]:
-    state = "not checked yet" if report is None else report.status
-    score = 0 if report is None else report.score
-    return exercise.id, f"{exercise.minutes} min", state, f"{score:g} of {exercise.points}"
-
-
-def _bar(exercise: Exercise, report: Report | None) -> str:
-    full = 0 if report is None else round(8 * report.score / exercise.points)
-    return "■" * full + "□" * (8 - full)
 
 
 def _notebook_namespace() -> Mapping[str, Any]:

@@ -6,8 +6,9 @@ from functools import cache
 import torch
 
 from gptlib.checks.compare import number
+from gptlib.checks.data import content
 from gptlib.checks.exercise import Exercise, Misconception, results
-from gptlib.checks.probing import Answer, Given, Outcome, Value, run
+from gptlib.checks.probing import Answer, Data, Given, Outcome, Value, run
 from gptlib.checks.trial import Trial
 
 
@@ -46,20 +47,52 @@ def idle(trials: Sequence[Trial]) -> tuple[str, str]:
         A name and a sentence as `recognise` does, empty for an answer that does something.
     """
     for name in results(trials[0].expected):
-        seen = [value for trial in trials if isinstance(value := trial[name], torch.Tensor)]
-        if len(seen) < len(trials):
-            continue
-        if all(_is_given(value, trial.case.given) for value, trial in zip(seen, trials, strict=True)):
-            return "returns the input", f"Your function gives back one of its inputs, untouched, as its {name}."
-        first = seen[0].reshape(-1)[:1]
-        if first.numel() == 0:
-            return "empty", f"Your {name} is empty."
-        wanted = [trial.expected[name] for trial in trials]
-        if (_varies_inside(wanted) or _varies_between(wanted)) and all(bool((value == first).all()) for value in seen):
-            return "constant", f"Your {name} is {number(first)} everywhere, whatever the input."
-        if (_varies_inside(wanted) > _varies_inside(seen)) or (_varies_between(wanted) > _varies_between(seen)):
-            return "constant", f"Your {name} does not depend on the numbers that your function is given."
+        found = _idle_data(name, trials) or _idle_arrays(name, trials)
+        if found:
+            return found
     return "", ""
+
+
+def _idle_data(name: str, trials: Sequence[Trial]) -> tuple[str, str] | None:
+    seen = [value for trial in trials if isinstance(value := trial[name], Data)]
+    wanted = {str(trial.expected[name]) for trial in trials}
+    if len(seen) < len(trials):
+        return None
+    if all(content(value) in ("", [], {}) for value in seen):
+        return "empty", f"Your {name} is empty, whatever the input."
+    if all(content(value) in _plain_inputs(trial) for value, trial in zip(seen, trials, strict=True)):
+        return "returns the input", f"Your function gives back one of its inputs, untouched, as its {name}."
+    entries = {entry for value in seen for entry in _entries(value)}
+    if len(set(seen)) == 1 < len(wanted) or (len(entries) == 1 < len(wanted)):
+        return "constant", f"Your {name} is made of the same everywhere, whatever the input."
+    return None
+
+
+def _entries(value: Data) -> list[object]:
+    found = content(value)
+    return list(found.items()) if isinstance(found, dict) else list(found)
+
+
+def _plain_inputs(trial: Trial) -> list[object]:
+    values = list(trial.case.given.values())
+    return [value.tolist() if isinstance(value, torch.Tensor) else value for value in values]
+
+
+def _idle_arrays(name: str, trials: Sequence[Trial]) -> tuple[str, str] | None:
+    seen = [value for trial in trials if isinstance(value := trial[name], torch.Tensor)]
+    if len(seen) < len(trials):
+        return None
+    if all(_is_given(value, trial.case.given) for value, trial in zip(seen, trials, strict=True)):
+        return "returns the input", f"Your function gives back one of its inputs, untouched, as its {name}."
+    first = seen[0].reshape(-1)[:1]
+    if first.numel() == 0:
+        return "empty", f"Your {name} is empty."
+    wanted = [trial.expected[name] for trial in trials]
+    if (_varies_inside(wanted) or _varies_between(wanted)) and all(bool((value == first).all()) for value in seen):
+        return "constant", f"Your {name} is {number(first)} everywhere, whatever the input."
+    if (_varies_inside(wanted) > _varies_inside(seen)) or (_varies_between(wanted) > _varies_between(seen)):
+        return "constant", f"Your {name} does not depend on the numbers that your function is given."
+    return None
 
 
 def _match(
@@ -79,6 +112,8 @@ def _match(
 
 
 def _is_given(value: torch.Tensor, given: Given) -> bool:
+    if value.shape == ():
+        return any(isinstance(each, int | float) and value.item() == each for each in given.values())
     return any(
         isinstance(array, torch.Tensor) and value.shape == array.shape and bool((value == array).all())
         for array in given.values()

@@ -1,4 +1,4 @@
-"""All exercises, one module for each lesson: a module of this package with EXERCISES is a lesson's set."""
+"""All exercises: a module or folder in `sets` with LESSON and EXERCISES is a lesson's set, and is found by itself."""
 
 import difflib
 import functools
@@ -10,11 +10,12 @@ from gptlib.checks.exercise import Exercise
 
 @functools.cache
 def _all() -> dict[str, Exercise]:
-    package = importlib.import_module("gptlib.checks")
-    names = [module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_")]
-    modules = [importlib.import_module(f"gptlib.checks.{name}") for name in names]
-    sets = sorted((module for module in modules if hasattr(module, "EXERCISES")), key=lambda module: module.LESSON)
-    return {exercise.id: exercise for module in sets for exercise in module.EXERCISES}
+    package = importlib.import_module("gptlib.checks.sets")
+    modules = [
+        importlib.import_module(f"{package.__name__}.{found.name}") for found in pkgutil.iter_modules(package.__path__)
+    ]
+    ordered = sorted(modules, key=lambda module: module.LESSON)
+    return {exercise.id: exercise for module in ordered for exercise in module.EXERCISES}
 
 
 def exercises(lesson: str | None = None) -> list[Exercise]:

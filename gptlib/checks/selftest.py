@@ -3,6 +3,7 @@
 Run it on an exercise that is being written: `problems(exercise)` is empty when the definition is sound.
 """
 
+import json
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,15 +14,16 @@ import torch
 from gptlib.checks import probing
 from gptlib.checks.exercise import Case, Exercise
 from gptlib.checks.judge import judge
-from gptlib.checks.probing import Answer, Probe, one_thread, run
+from gptlib.checks.probing import Answer, Hidden, Probe, one_thread, run
 from gptlib.checks.trial import attempt
 
 
 def problems(exercise: Exercise, seed: int = 0) -> list[str]:
     """Return what is wrong with an exercise's definition, one sentence each.
 
-    The reference must earn full marks, an empty stub nothing, every misconception its own sentence. NaN, zeros,
-    constants and the untouched input must earn no point. The probe must run from its own source, without the answers.
+    The reference and the alternatives must earn full marks, an empty stub nothing, and every misconception its own
+    sentence. NaN, zeros, constants and the untouched input must earn no point. The probe must run from its own source,
+    without the answers, on inputs that can be handed to another process.
 
     Args:
         exercise: the definition.
@@ -56,6 +58,11 @@ def _form(exercise: Exercise, cases: list[Case]) -> Iterator[str]:
         yield f"the signature {exercise.signature!r} does not begin with {exercise.function}(, as the id says"
     if len(exercise.misconceptions) < 4:
         yield f"{len(exercise.misconceptions)} misconceptions are fewer than four"
+    if len(exercise.alternatives) < 2:
+        yield f"{len(exercise.alternatives)} alternatives are fewer than two other ways of being right"
+    for name, value in ((name, value) for case in cases for name, value in case.given.items()):
+        if not isinstance(value, torch.Tensor | Hidden) and json.loads(json.dumps(value)) != value:
+            yield f"the input {name} is no tensor and changes on its way through JSON"
     if sum(item.share for item in exercise.properties) > 0.6:
         yield "the properties' shares sum to more than 0.6, so a wrong answer would earn too much"
     if exercise.build is not None:
@@ -68,6 +75,11 @@ def _marks(exercise: Exercise, cases: list[Case]) -> Iterator[str]:
     report = judge(exercise, cases, attempt(exercise, exercise.reference, cases))
     if not report.passed or report.score != exercise.points:
         yield f"the reference is {report.status} with {report.score:g} points"
+
+    for number, answer in enumerate(exercise.alternatives, 1):
+        report = judge(exercise, cases, attempt(exercise, answer, cases))
+        if not report.passed:
+            yield f"alternative {number} ({getattr(answer, '__name__', answer)}) is {report.status}: {report.message}"
 
     def stub(*args: object, **kwargs: object) -> None:
         raise NotImplementedError("write your answer here")
@@ -111,14 +123,26 @@ def _filled(reference: Answer, number: float) -> Answer:
 
 
 def _mapped(reference: Answer, change: Callable[[torch.Tensor], torch.Tensor]) -> Answer:
-    """Return an answer that calls the reference and replaces every tensor (or bool) in its result."""
+    """Return an answer that calls the reference and replaces every number in its result."""
+
+    def whole(value: int) -> list[int]:
+        return [int(number) if math.isfinite(number) else 0 for number in change(torch.tensor([float(value)])).tolist()]
 
     def convert(value: Any) -> Any:
-        if isinstance(value, tuple | list):
-            return tuple(convert(part) for part in value)
         if isinstance(value, torch.Tensor):
             return change(value)
-        return bool(change(torch.tensor(value)).numel()) and bool(change(torch.tensor(value)).any())
+        if isinstance(value, bool):
+            changed = change(torch.tensor(value))
+            return bool(changed.numel()) and bool(changed.any())
+        if isinstance(value, int | float):
+            return next(iter(whole(int(value))), 0)
+        if isinstance(value, dict):
+            return {(0, 0): 1} if whole(1) else {}
+        if isinstance(value, str):
+            return "".join("01"[number == 1] for letter in value for number in whole(ord(letter)))
+        if all(isinstance(part, int) for part in value):
+            return [number for part in value for number in whole(part)]
+        return tuple(convert(part) for part in value)
 
     return lambda *args, **kwargs: convert(reference(*args, **kwargs))
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gptlib.checks.compare import agrees
-from gptlib.checks.exercise import Case, Exercise, results
+from gptlib.checks.compare import agrees, same_distribution
+from gptlib.checks.exercise import Case, Exercise, is_draw, results
 from gptlib.checks.probing import Answer, Arrays, Odd, Outcome, Raised, Value, run
 
 
@@ -21,12 +21,14 @@ class Trial:
         return Odd("nothing") if isinstance(self.seen, Raised) else self.seen.get(name, Odd("nothing"))
 
     def right(self, name: str) -> bool:
-        """Say whether one array agrees with the reference's."""
+        """Say whether one value agrees with the reference's, or numbers drawn at random with its distribution."""
+        if is_draw(name):
+            return same_distribution(self[name], self.expected[name])
         return agrees(self[name], self.expected[name], self.tolerance)
 
     @property
     def wrong(self) -> list[str]:
-        """The names of the arrays that do not agree, results first."""
+        """The names of the values that do not agree, results first."""
         return [name for name in self.expected if not self.right(name)]
 
     @property
@@ -37,11 +39,16 @@ class Trial:
         return all(self[name] in (Odd("None"), Odd("...")) for name in results(self.expected))
 
     def like(self, other: Outcome, names: Sequence[str], *, any_dtype: bool) -> bool:
-        """Say whether another outcome is wrong in the same way: the same exception, or the same arrays."""
+        """Say whether another outcome is wrong in the same way: the same exception, or the same values."""
         if isinstance(self.seen, Raised) or isinstance(other, Raised):
             return isinstance(self.seen, Raised) and isinstance(other, Raised) and self.seen.type == other.type
         return all(
-            name in other and agrees(self[name], other[name], self.tolerance, nan_agrees=True, any_dtype=any_dtype)
+            name in other
+            and (
+                same_distribution(self[name], other[name])
+                if is_draw(name)
+                else agrees(self[name], other[name], self.tolerance, nan_agrees=True, any_dtype=any_dtype)
+            )
             for name in names
         )
 

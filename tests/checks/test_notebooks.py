@@ -15,7 +15,7 @@ from gptlib.checks import check, check_notebook, exercises
 IMPORTS = "import math\n\nimport torch\nimport torch.nn.functional as F\n\nfrom gptlib import check"
 STUB = "def {}(*args):\n    raise NotImplementedError('write your answer here')"
 RIGHT_MASK = "def causal_mask(T):\n    return torch.full((T, T), -math.inf).triu(1)"
-SOURCE = Path(__file__).parents[2] / "source" / "exercises" / "03_attention.py"
+SOURCES = sorted((Path(__file__).parents[2] / "source" / "exercises").glob("*.py"))
 
 
 def notebook(path, *, imports=IMPORTS, without=(), **answers):
@@ -49,37 +49,67 @@ def test_says_the_same_as_the_notebook(tmp_path):
     assert dict(reports[1].evidence)["in line"] == "2: return q @ k"
 
 
-def test_the_set_itself_solutions_full_stubs_zero(tmp_path):
-    source = SOURCE.read_text(encoding="utf-8")
+def cells_of(source):
+    cells = jupytext.read(source, fmt="py:percent").cells
+    return cells, [(cell, cell.metadata["gptlib"]) for cell in cells if "gptlib" in cell.metadata]
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_the_set_itself_solutions_full_stubs_zero(source, tmp_path):
+    text = source.read_text(encoding="utf-8")
+    ids = [mark["exercise"] for _, mark in cells_of(source)[1] if mark["role"] == "answer"]
+    points = sum(exercise.points for exercise in exercises() if exercise.id in ids)
     stubs = re.sub(
-        r"( +)# answer\n.*?# end answer\n",
-        r"\1raise NotImplementedError('write your answer here')\n",
-        source,
-        flags=re.S,
+        r"( +)# answer\n.*?# end answer\n", r"\1raise NotImplementedError('write your answer here')\n", text, flags=re.S
     )
-    assert stubs.count("NotImplementedError('") == 4
-    for text, status, score in ((source, "correct", 12), (stubs, "unanswered", 0)):
-        nbformat.write(jupytext.reads(text, fmt="py:percent"), tmp_path / "set.ipynb")
-        reports = check_notebook(tmp_path / "set.ipynb")
-        assert [report.status for report in reports] == [status] * 4
+    assert stubs.count("NotImplementedError('") == len(ids)
+    for version, status, score in ((text, "correct", points), (stubs, "unanswered", 0)):
+        nbformat.write(jupytext.reads(version, fmt="py:percent"), tmp_path / "set.ipynb")
+        reports = check_notebook(tmp_path / "set.ipynb", seconds=60)
+        assert [report.id for report in reports] == ids
+        assert [report.status for report in reports] == [status] * len(ids)
         assert sum(report.score for report in reports) == score
         assert not any(report.advice for report in reports)
 
 
-def test_marks_in_the_source_agree_with_the_exercises():
-    cells = jupytext.read(SOURCE, fmt="py:percent").cells
-    marks = [cell.metadata["gptlib"] for cell in cells if "gptlib" in cell.metadata]
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_marks_in_the_source_agree_with_the_exercises(source):
+    cells, marked = cells_of(source)
+    marks = [mark for _, mark in marked]
     answers = {mark["exercise"]: mark["points"] for mark in marks if mark["role"] == "answer"}
-    assert answers == {exercise.id: exercise.points for exercise in exercises("attention")}
+    own = exercises(next(iter(answers)).partition(".")[0])
+    assert answers == {exercise.id: exercise.points for exercise in own}
     assert [mark["exercise"] for mark in marks if mark["role"] == "check"] == list(answers)
     text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
-    for exercise in exercises("attention"):
-        assert f"{exercise.minutes} minutes, {exercise.points} points" in text
-        assert exercise.signature in text
+    for exercise in own:
+        plural = "" if exercise.points == 1 else "s"
+        assert f"{exercise.minutes} minutes, {exercise.points} point{plural}" in text
+        assert f"`{exercise.signature}`" in text
+        assert f". {exercise.title}" in text
         assert f'check("{exercise.id}", hint=1)' in text
+        (answer,) = [
+            cell.source for cell, mark in marked if mark == {**mark, "role": "answer", "exercise": exercise.id}
+        ]
+        assert f"def {exercise.signature}:" in answer
+        assert '"""' in answer
+    assert "For example" in text
     names = [cell.metadata.get("name") for cell in cells]
     assert None not in names
     assert len(set(names)) == len(names)
+
+
+def test_every_exercise_has_its_text():
+    written = [mark["exercise"] for source in SOURCES for _, mark in cells_of(source)[1] if mark["role"] == "answer"]
+    assert written == [exercise.id for exercise in exercises()]
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_minutes_in_the_introduction_are_about_those_of_the_exercises(source):
+    text = source.read_text(encoding="utf-8")
+    (said,) = re.findall(r"[Aa]bout\s+(\d+)\s+minutes", text.replace("\n#", ""))
+    own = [mark["exercise"] for _, mark in cells_of(source)[1] if mark["role"] == "answer"]
+    minutes = sum(exercise.minutes for exercise in exercises() if exercise.id in own)
+    assert abs(int(said) - minutes) <= 3
 
 
 def test_an_endless_loop_stops_only_its_own_exercise(tmp_path):

@@ -1,6 +1,7 @@
 """What a learner meets: finding the answer, refusing the library's, and words that help."""
 
 import functools
+import html
 import html.parser
 import json
 import linecache
@@ -8,6 +9,7 @@ import math
 import re
 import subprocess
 import sys
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -15,7 +17,8 @@ import torch
 import torch.nn.functional as F
 
 import gptlib
-from gptlib.checks import Report, check, exercises, find_exercise, practice, progress
+from gptlib.checks import Report, check, exercises, find_exercise, progress, standing
+from gptlib.checks.answers import flags
 from gptlib.checks.compare import agrees, difference, show
 from gptlib.checks.practice import review
 from gptlib.checks.probing import Odd, Raised, run
@@ -33,7 +36,7 @@ def from_source(source, name, space=None, file="<cell>"):
 
 @pytest.fixture(autouse=True)
 def fresh_session(monkeypatch):
-    monkeypatch.setattr(practice, "_session", {})
+    monkeypatch.setattr(standing, "_seen", {})
 
 
 # --- finding and refusing ---------------------------------------------------------------------------------------------
@@ -61,7 +64,7 @@ def test_unknown_id_names_close_ones():
         check("attention.casual_mask")
     with pytest.raises(ValueError, match=r"did you mean attention.attend\?"):
         check("attend")
-    with pytest.raises(ValueError, match=r"there are attention.causal_mask"):
+    with pytest.raises(ValueError, match=r"there are welcome.shift_by_one"):
         check("zzz")
 
 
@@ -150,6 +153,21 @@ def test_calls_that_are_the_task_are_noted():
     assert len(report.advice) == 1
     assert "F.scaled_dot_product_attention, which is the task itself" in report.advice[0]
     assert "scaled_dot_product" in str(report)
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("def f(x, y): return F.cross_entropy(x, y)", ["F.cross_entropy"]),
+        ("from torch.nn.functional import nll_loss as cost\ndef f(x, y): return cost(x, y)", ["F.nll_loss"]),
+        ("def f(x, y): return getattr(F, 'cross_entropy')(x, y)", ["F.cross_entropy"]),
+        ("def f(x, y): return torch.nn.CrossEntropyLoss()(x, y)", ["nn.CrossEntropyLoss"]),
+        ("def cross_entropy(logits, targets):\n    cross_entropy = 3  # F.cross_entropy\n    return cross_entropy", []),
+        ("def f(:", []),
+    ],
+)
+def test_flags_are_read_from_the_syntax_tree(source, found):
+    assert flags(find_exercise("prediction.cross_entropy"), source) == found
 
 
 def test_names_from_other_cells_are_noted():
@@ -346,25 +364,80 @@ def test_hints_come_in_stages():
         for stage in (1, 2, 3):
             hint = check(exercise.id, hint=stage)
             assert f"hint {stage} of 3" in str(hint)
-            assert exercise.hints[stage - 1] in hint._repr_html_().replace("&gt;", ">").replace("&#x27;", "'")
+            assert exercise.hints[stage - 1] in html.unescape(hint._repr_html_())
             assert (f"hint={stage + 1}" in str(hint)) == (stage < 3)
     for stage in (0, 4, True, "1"):
         with pytest.raises(ValueError, match=r"has hints 1 to 3"):
             check(MASK, hint=stage)
 
 
-def test_progress_shows_this_session():
-    assert str(progress()).startswith("0 of 4 exercises solved, 0 of 12 points")
+def test_progress_shows_what_was_checked():
+    total = sum(exercise.points for exercise in exercises())
+    minutes = sum(exercise.minutes for exercise in exercises())
+    n = len(exercises())
+    assert progress().summary == f"0 of {n} exercises solved, 0 of {total} points, about {minutes} minutes left"
     check(MASK, lambda T: torch.full((T, T), -math.inf).triu(1))
     check("attention.scores", lambda q, k: q @ k.mT)
+    check("attention.attend", lambda *_: None)
     text, page = str(progress()), progress()._repr_html_()
-    assert text.startswith("1 of 4 exercises solved, 3 of 12 points")
-    assert re.search(r"attention.causal_mask +5 min +correct +2 of 2 +■■■■■■■■", text)
-    assert re.search(r"attention.scores +5 min +partial +1 of 2 +■■■■□□□□", text)
-    assert re.search(r"attention.leaks +15 min +not checked yet +0 of 4 +□{8}", text)
-    Balanced().feed(page)
-    assert "<td" in page
+    assert text.startswith(f"1 of {n} exercises solved, 3 of {total} points, about {minutes - 5} minutes left")
+    assert re.search(r"attention +3 of 12 +32 min +■ causal_mask  ◧ scores  □ attend  □ leaks", text)
+    assert len(text.splitlines()) == 4 + len({exercise.lesson for exercise in exercises()})
+    parser = Balanced()
+    parser.feed(page)
+    assert parser.open == []
     assert 'scope="col"' in page
+    assert "causal_mask: solved, scores: begun (50 %), attend: not yet" in page
+    assert page.count("<title>") == n  # a box for each in the picture
+    assert f'role="img" aria-label="{progress().summary}"' in page
+    assert not re.search(r"#[0-9a-f]{3}|rgb", page)
+
+
+def test_progress_keeps_the_best():
+    check(MASK, lambda T: torch.full((T, T), -math.inf).triu(1))
+    check(MASK, lambda T: torch.zeros(T, T))
+    assert progress().summary.startswith("1 of")
+
+
+class Kernel:
+    """What IPython's shell looks like in a notebook, as far as anybody asks."""
+
+    kernel = object()
+    user_ns: ClassVar = {}
+
+    @staticmethod
+    def get_ipython():
+        return Kernel()
+
+
+def test_progress_in_one_notebook_is_known_in_another(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "IPython", Kernel)
+    monkeypatch.delenv("GPTLIB_BUILD", raising=False)
+    check(MASK, lambda T: torch.full((T, T), -math.inf).triu(1))
+    monkeypatch.setattr(standing, "_seen", {})  # another kernel, another lesson
+    check("attention.scores", lambda q, k: q @ k.mT)
+    monkeypatch.setattr(standing, "_seen", {})
+    assert re.search(r"attention +3 of 12", str(progress()))
+    monkeypatch.setenv("GPTLIB_BUILD", "1")  # the course's own notebooks show no one's progress
+    assert progress().summary.startswith("0 of")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"attention.scores": 3}', '{"attention.scores": ["done", 1]}', "\x00"])
+def test_a_broken_progress_file_is_passed_over(tmp_path, monkeypatch, text):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "IPython", Kernel)
+    monkeypatch.delenv("GPTLIB_BUILD", raising=False)
+    (tmp_path / standing.FILE).write_text(text)
+    assert progress().summary.startswith("0 of")
+    check(MASK, lambda T: torch.full((T, T), -math.inf).triu(1))
+    assert progress().summary.startswith("1 of")
+
+
+def test_outside_a_notebook_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    check(MASK, lambda T: torch.full((T, T), -math.inf).triu(1))
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- comparing --------------------------------------------------------------------------------------------------------
