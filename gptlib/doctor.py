@@ -45,11 +45,9 @@ def examine() -> Iterator[Finding]:
     yield _tried("bundled model", _bundled)
     yield _tried("checks", _checks)
     yield _tried("corpora", _corpora)
-    sandbox = shutil.which("bwrap")
-    text = (
-        "bubblewrap is installed" if sandbox else "bubblewrap is missing; needed to grade others' submissions, not here"
-    )
-    yield Finding("sandbox", bool(sandbox), text, needed=False)
+    reason = _no_sandbox()
+    text = f"{reason}; needed to grade others' submissions, not here" if reason else "submissions can be graded safely"
+    yield Finding("sandbox", not reason, text, needed=False)
 
 
 def _version(package: str) -> str:
@@ -99,6 +97,15 @@ def _checks() -> str:
     from gptlib.checks import exercises
 
     return f"{len(exercises())} exercises"
+
+
+def _no_sandbox() -> str:
+    from gptlib.grading.sandbox import problem
+
+    try:
+        return problem()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
 
 
 def _corpora() -> str:
