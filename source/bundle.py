@@ -1,6 +1,6 @@
 """Make the bundled model from a finished run: weights in half precision, tokenizer, and a card of measured numbers.
 
-gptlib train --corpus tales:180000 --preset tales --steps 5000 --out runs/tales
+gptlib train --corpus tales:180000 --preset tales --steps 11000 --out runs/tales
 python source/bundle.py runs/tales
 """
 
@@ -17,11 +17,15 @@ import torch
 from safetensors.torch import save_file
 
 from gptlib import tales
+from gptlib.plots import plot_abilities
 from gptlib.pretrained import ASSETS, load_model
-from gptlib.training.checkpoint import CHECKPOINT, CONFIG, RESULT, TOKENIZER, WEIGHTS, read_tensors, weights_of
+from gptlib.training.checkpoint import CHECKPOINT, CONFIG, LOG, RESULT, TOKENIZER, WEIGHTS, read_tensors, weights_of
 
 CARD, CARD_TEXT = "card.json", "MODEL_CARD.md"
+PICTURE = Path(__file__).parents[1] / "docs" / "tales-abilities.png"
 TEST_STORIES = 2000
+MARKS = 1000  # scored of each ability at most: its standard error is then below one percentage point
+LOG_EVERY = 50  # steps between the losses that are kept, beside all that was measured
 
 
 def main() -> None:
@@ -29,14 +33,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="folder of a finished run on tales")
     parser.add_argument("--out", type=Path, default=ASSETS / "tales")
+    parser.add_argument("--picture", type=Path, default=PICTURE, help="abilities over training, a PNG file")
     arguments = parser.parse_args()
     if not (arguments.run / RESULT).is_file():
         sys.exit(f"{arguments.run} holds no finished run; train one first, as the head of this file says")
     print(render(bundle(arguments.run, arguments.out)))
+    figure = plot_abilities(arguments.out, title="Agreement is learned first, recall, sums and endings last")
+    arguments.picture.write_bytes(figure.png())
 
 
 def bundle(run: Path, out: Path) -> dict[str, Any]:
-    """Write weights, config, tokenizer and card to `out`; returns the card."""
+    """Write weights, config, tokenizer, log and card to `out`; returns the card."""
     model, tokenizer = load_model(run, dtype=torch.float16)
     if tokenizer is None:
         raise ValueError(f"{run} has no {TOKENIZER}")
@@ -44,19 +51,23 @@ def bundle(run: Path, out: Path) -> dict[str, Any]:
     config = {"model_type": "gptlib", **model.config.to_dict()}
     (out / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     save_file(weights_of(model), out / WEIGHTS, {"format": "pt"})
+    (out / WEIGHTS).chmod(0o644)  # as installed for everybody
     tokenizer.save(out / TOKENIZER)
+    log = [json.loads(line) for line in (run / LOG).read_text(encoding="utf-8").splitlines()]
+    kept = [entry for entry in log if entry["step"] % LOG_EVERY == 0 or "measured" in entry]
+    (out / LOG).write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
     card = measure(out) | provenance(run)
     (out / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     (out / CARD_TEXT).write_text(render(card), encoding="utf-8")
     return card
 
 
-def measure(folder: Path, stories: int = TEST_STORIES) -> dict[str, Any]:
+def measure(folder: Path, stories: int = TEST_STORIES, marks: int = MARKS) -> dict[str, Any]:
     """Everything about a bundled model that can be measured again."""
     model, tokenizer = load_model(folder)
     assert tokenizer is not None
     evaluation = tales.evaluate(model, tokenizer, tales.split("test", stories))
-    abilities = tales.abilities(model, tokenizer)
+    abilities = tales.abilities(model, tokenizer, max_stories=3 * marks // 2, per_kind=marks)
     return {
         "parameters": model.n_parameters(),
         "config_sha256": hashlib.sha256(json.dumps(model.config.to_dict(), sort_keys=True).encode()).hexdigest(),
@@ -86,7 +97,7 @@ def provenance(run: Path) -> dict[str, Any]:
     """How a run was made, from its own files."""
     result = json.loads((run / RESULT).read_text(encoding="utf-8"))
     _, metadata = read_tensors(run / CHECKPOINT)
-    log = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    log = [json.loads(line) for line in (run / LOG).read_text(encoding="utf-8").splitlines()]
     curve = [[entry["step"], round(entry["val_loss"], 4)] for entry in log if "val_loss" in entry]
     return {
         "corpus": metadata["corpus"],
@@ -154,6 +165,9 @@ On {recipe["eval_windows"]} validation stories, nats per token.
 | step | loss |
 |---|---|
 {curve}
+
+`log.jsonl` beside this card has the whole run: losses, and every ability each {recipe["eval_every"]} steps
+(`gptlib.plots.plot_abilities` draws it; `docs/tales-abilities.png` in the repository is that picture).
 """
 
 

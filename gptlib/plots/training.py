@@ -89,19 +89,15 @@ def plot_abilities(
     alt = f"{title}. At step {steps[-1]:,}: {ends}."
     figure, axes = picture(7.2, 4.0, alt=alt, title=title)
     order = sorted(lines, key=lambda kind: lines[kind][-1])
-    low, high = min(map(min, lines.values())), max(map(max, lines.values()))
-    if percent == 100:
-        low, high = 0.0, 100.0
-    place = low - (high - low or 1)
-    for i, kind in enumerate(order):
+    low, high = (0.0, 100.0) if percent == 100 else (min(map(min, lines.values())), max(map(max, lines.values())))
+    places = _apart([lines[kind][-1] for kind in order], gap=(high - low or 1) / 16, most=high)
+    for i, (kind, place) in enumerate(zip(order, places, strict=True)):
         colour, dash = COLOURS[i % len(COLOURS)], "-" if i < len(COLOURS) else "--"
         axes.plot(steps, lines[kind], dash, marker="o", markersize=3.5, color=colour)
-        # Labels at the lines' ends are moved up until they stand clear of each other.
-        place = max(lines[kind][-1], place + (high - low or 1) / 16)
-        axes.annotate(
-            kind, (steps[-1], lines[kind][-1]), (steps[-1] + 0.02 * (steps[-1] - steps[0] or 1), place), color=colour,
-            fontsize=9, va="center", annotation_clip=False, parse_math=False,
-        )  # fmt: skip
+        beside = steps[-1] + 0.02 * (steps[-1] - steps[0] or 1)
+        end = (steps[-1], lines[kind][-1])
+        words = kind if dash == "-" else f"{kind} (dashed)"
+        axes.annotate(words, end, (beside, place), color=colour, va="center", annotation_clip=False, parse_math=False)
     margin = 0.04 * (high - low or 1)
     axes.set(xlabel="step", ylim=(low - margin, high + margin))
     axes.set_ylabel("right words preferred (%)" if percent == 100 else "log-probability of the right words (nats)")
@@ -119,3 +115,15 @@ def _entries(name: str, log: Log | str | Path) -> Log:
     if not log:
         raise ValueError(f"the log of {name!r} has no entries; train for at least one logged step")
     return log
+
+
+def _apart(heights: Sequence[float], *, gap: float, most: float) -> list[float]:
+    """Ascending heights, moved up or down as little as it takes to stand `gap` apart and not above `most`."""
+    places: list[float] = []
+    for height in heights:
+        places.append(max(height, places[-1] + gap) if places else height)
+    ceiling = most
+    for i in reversed(range(len(places))):
+        places[i] = min(places[i], ceiling)
+        ceiling = places[i] - gap
+    return places
