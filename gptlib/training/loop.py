@@ -22,6 +22,7 @@ from gptlib.corpora import Corpus
 from gptlib.model import GPT
 from gptlib.tokenizers import Tokenizer
 from gptlib.training.config import TrainConfig
+from gptlib.training.control import Control
 from gptlib.training.data import TokenData, evaluate, tokenize_corpus
 from gptlib.training.devices import autocast, choose_device, choose_precision
 from gptlib.training.run import Run
@@ -40,6 +41,7 @@ class Progress:
     seconds: float
     val_loss: float | None = None
     measured: dict[str, float] | None = None
+    sample: str | None = None
     stop: bool = False
 
 
@@ -73,6 +75,8 @@ def train(
     resume: bool = False,
     on_step: Callable[[Progress], None] | None = None,
     measure: Callable[[GPT], dict[str, float]] | None = None,
+    sample: Callable[[GPT], str] | None = None,
+    control: Control | None = None,
     verbose: bool = True,
 ) -> TrainResult:
     """Train `model` in place to predict the next token of `corpus`.
@@ -88,6 +92,9 @@ def train(
         on_step: called after each step that is logged (`config.log_every`), and can stop the run.
         measure: called every `config.eval_every` steps and after the last one, on the model in evaluation mode; its
             numbers go to the log and to `on_step` as `measured`. `tales.tracker` makes one that scores abilities.
+        sample: called when `measure` is, for a text that the model writes; it goes the same ways as `sample`. It should
+            draw from a generator of its own, as `generate` with a seed does.
+        control: pauses, saves or stops the run from another thread; time spent in a pause does not count.
         verbose: print what was chosen, and a progress line.
 
     Returns:
@@ -97,7 +104,7 @@ def train(
         ValueError: if corpus, tokenizer, model and checkpoint do not fit each other, or `out` holds another run.
         FloatingPointError: if the loss is no longer a number; the last checkpoint is kept.
     """
-    config = config or TrainConfig()
+    config, control = config or TrainConfig(), control or Control()
     if tokenizer.vocab_size > model.config.vocab_size:
         raise ValueError(
             f"the tokenizer has {tokenizer.vocab_size} tokens and the model vocab_size={model.config.vocab_size}; "
@@ -147,10 +154,11 @@ def train(
                     if config.keep == "best" and (state.best is None or val_loss < state.best):
                         state.best = val_loss
                         run.keep_weights()
-                measured = None
-                if measure is not None and (last or state.step % config.eval_every == 0):
+                measured, written = None, None
+                if last or state.step % config.eval_every == 0:
                     with in_precision():
-                        measured = measure(model.eval())
+                        measured = None if measure is None else measure(model.eval())
+                        written = None if sample is None else sample(model.eval())
                     model.train()
                 progress = Progress(
                     state.step,
@@ -161,6 +169,7 @@ def train(
                     state.seconds,
                     val_loss,
                     measured,
+                    written,
                 )
                 run.write_log({k: v for k, v in asdict(progress).items() if k != "stop" and v is not None})
                 rate = state.tokens / state.seconds
@@ -170,9 +179,19 @@ def train(
                     on_step(progress)
                 if progress.stop:
                     interrupted.set()
-            if last or state.step % config.save_every == 0 or interrupted.is_set():
+            if control.stopping:
+                interrupted.set()
+            pausing = control.paused  # asked once, so that no pause begins unsaved
+            asked = control.wants_saving() or pausing
+            if last or state.step % config.save_every == 0 or interrupted.is_set() or asked:
                 _require_finite(loss, norm, state.step, config)  # a good checkpoint is not replaced by a broken one
                 run.save(optimizers, state)
+                control.saved(state.step)
+            if pausing and not last:
+                with _undisturbed(model):
+                    began += control.wait(state.step, interrupted)
+                if control.stopping:  # what there is was saved when the pause began
+                    interrupted.set()
 
     finished = state.step == config.steps
     val_loss = None
@@ -231,6 +250,18 @@ def _require_finite(loss: Tensor, norm: Tensor, step: int, config: TrainConfig) 
             f"the loss is {loss.item():.4g} and its gradient's norm {norm.item():.4g} at step {step}; a learning_rate "
             f"below {config.learning_rate} or a grad_clip above 0 may help"
         )
+
+
+@contextmanager
+def _undisturbed(model: GPT) -> Iterator[None]:
+    """Whatever happens inside, dropout goes on drawing where it was, and the model is in training mode again."""
+    on_gpu = model.token_embedding.weight.device.type == "cuda"
+    rng, rng_on_gpu = torch.get_rng_state(), torch.cuda.get_rng_state() if on_gpu else None
+    yield
+    torch.set_rng_state(rng)
+    if rng_on_gpu is not None:
+        torch.cuda.set_rng_state(rng_on_gpu)
+    model.train()
 
 
 @contextmanager
