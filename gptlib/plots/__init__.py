@@ -5,6 +5,8 @@ finding; the background is white, so that a figure reads the same on a light and
 """
 
 from gptlib.plots.attention import plot_attention, plot_attention_heads
+from gptlib.plots.guesses import plot_guesses
+from gptlib.plots.steps import plot_attention_steps
 from gptlib.plots.style import (
     BLACK,
     BLUE,
@@ -20,6 +22,7 @@ from gptlib.plots.style import (
     style,
     visible,
 )
+from gptlib.plots.tokenizations import plot_tokenizations
 from gptlib.plots.tokens import plot_next_tokens
 from gptlib.plots.training import plot_abilities, plot_losses
 
@@ -38,8 +41,11 @@ __all__ = [
     "plot_abilities",
     "plot_attention",
     "plot_attention_heads",
+    "plot_attention_steps",
+    "plot_guesses",
     "plot_losses",
     "plot_next_tokens",
+    "plot_tokenizations",
     "style",
     "visible",
 ]

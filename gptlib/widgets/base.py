@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,40 +21,46 @@ from gptlib.plots import Picture
 from gptlib.tokenizers import BPETokenizer, CharTokenizer
 
 STATIC = Path(__file__).parent / "static"
-_IMPORT = re.compile(r'^import \{[^}]*\} from "\./base\.js";\n', flags=re.MULTILINE)
+_IMPORT = re.compile(r'^import \{[^}]*\} from "\./(\w+)\.js";\n', flags=re.MULTILINE)
 
 
 def view_module(name: str) -> str:
-    """The ES module of a view as one text, the shared base in front of it in place of its import.
+    """The ES module of a view as one text: the files that it imports stand in front of it, each once.
 
     A notebook loads the module from a blob, where a relative import finds nothing.
     """
-    view = (STATIC / f"{name}.js").read_text(encoding="utf-8")
-    alone, imports = _IMPORT.subn("", view)
-    if imports != 1:
-        raise ValueError(f"{name}.js imports base.js {imports} times; one `import {{…}} from './base.js'` is expected")
-    return (STATIC / "base.js").read_text(encoding="utf-8") + alone
+    texts: dict[str, str] = {}
+    _collect(name, texts)
+    if "base" not in texts:
+        raise ValueError(f"{name}.js imports nothing from base.js; `import {{…}} from './base.js'` is expected")
+    return "".join(texts.values())
 
 
-def view_style() -> str:
-    """The style sheet of all views."""
-    return (STATIC / "views.css").read_text(encoding="utf-8")
+def _collect(name: str, texts: dict[str, str]) -> None:
+    text = (STATIC / f"{name}.js").read_text(encoding="utf-8")
+    for part in _IMPORT.findall(text):
+        if part not in texts:
+            _collect(part, texts)
+    texts[name] = _IMPORT.sub("", text)
+
+
+def view_style(*names: str) -> str:
+    """The style sheet of all views, and after it those that a view has of its own, by name."""
+    return "".join((STATIC / f"{name}.css").read_text(encoding="utf-8") for name in ("views", *names))
 
 
 class View(anywidget.AnyWidget):  # type: ignore[misc]  # anywidget has no types
-    """A live view. A subclass has `_esm`, synchronised values, `_answer`, `_picture` and `_sentence`.
+    """A live view. A subclass has `_esm`, synchronised values, `_picture`, `_sentence`, and `_answer` if it asks.
 
     Args:
-        model: the GPT that computes.
-        tokenizer: the one it was trained with.
+        values: of the synchronised traits.
     """
 
     _css = view_style()
     step = traitlets.Int(0).tag(sync=True)  # counts answers: the browser redraws when it changes
     problem = traitlets.Unicode("").tag(sync=True)  # one sentence when a request could not be met
 
-    def __init__(self, model: GPT, tokenizer: BPETokenizer | CharTokenizer, **values: Any) -> None:
-        self._model, self._tokenizer = model, tokenizer
+    def __init__(self, **values: Any) -> None:
         super().__init__(**values)
         self.on_msg(self._on_request)
 
@@ -69,7 +77,7 @@ class View(anywidget.AnyWidget):  # type: ignore[misc]  # anywidget has no types
 
     def _answer(self, request: dict[str, Any]) -> None:
         """Do what the browser asks for, by changing synchronised values; raise ValueError with a sentence."""
-        raise NotImplementedError
+        raise ValueError(f"the view asked for {sorted(request)}, and there is nothing that it can ask for")
 
     def _picture(self) -> Picture:
         """The static form of what the view shows now."""
@@ -99,11 +107,37 @@ class View(anywidget.AnyWidget):  # type: ignore[misc]  # anywidget has no types
             self._handle_displayed(**arguments)
 
 
+class ModelView(View):
+    """A live view of what a model does.
+
+    Args:
+        model: the GPT that computes.
+        tokenizer: the one it was trained with.
+        values: of the synchronised traits.
+    """
+
+    def __init__(self, model: GPT, tokenizer: BPETokenizer | CharTokenizer, **values: Any) -> None:
+        self._model, self._tokenizer = model, tokenizer
+        super().__init__(**values)
+
+
 def require_tokenizer(tokenizer: BPETokenizer | CharTokenizer | None) -> BPETokenizer | CharTokenizer:
     """The tokenizer itself, or ValueError where a model came without one."""
     if tokenizer is None:
         raise ValueError("tokenizer=None: this model came without one; pass the tokenizer that it was trained with")
     return tokenizer
+
+
+@contextmanager
+def evaluating(model: GPT) -> Iterator[None]:
+    """Without dropout and without a graph; afterwards the model is in the mode it was in."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(training)
 
 
 def ids_of(model: GPT, tokenizer: BPETokenizer | CharTokenizer, text: str) -> Tensor:

@@ -5,9 +5,11 @@ Settings, data and workspaces live in a temporary folder, so that nobody's own J
 
 import base64
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tarfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -277,22 +279,45 @@ def mounted(new_page: Callable[..., Watched]) -> Callable[..., Page]:
 
     On the page, `view` is the module, `handle` what mount returned, `sent` the requests that a kernel would have got.
     """
-    from gptlib.widgets.base import View, view_module, view_style
-
-    modules = {"AttentionViewer": "attention_viewer", "SamplingLab": "sampling_lab"}
+    from gptlib.widgets.base import View
 
     def mount(widget: View, width: int = 1200, scheme: str = "light", kernel: bool = True, **options: Any) -> Page:
         page: Page = new_page(width, 900, color_scheme=scheme, **options).page
         back = "body { margin: 8px; background: %s }" % ("#16181b" if scheme == "dark" else "white")
-        page.set_content(PAGE.format(view_style() + back))
+        page.set_content(PAGE.format(widget._css + back))
         names = [name for name in widget.keys if not name.startswith("_")]
         state = {name: getattr(widget, name) for name in names if name not in ("layout", "step", "tabbable", "tooltip")}
         packed = {
             name: {"base64": base64.b64encode(value).decode()} if isinstance(value, bytes) else value
             for name, value in state.items()
         }
-        page.evaluate(MOUNT, [view_module(modules[type(widget).__name__]), {**packed, "kernel": kernel}])
+        page.evaluate(MOUNT, [widget._esm, {**packed, "kernel": kernel}])
         page.wait_for_timeout(100)
         return page
 
     return mount
+
+
+AXE = "axe-core@4.14.1"
+
+
+@pytest.fixture(scope="session")
+def axe(pytestconfig: pytest.Config) -> str:
+    """The source of axe-core, which finds what keeps people from using a page; from npm, kept in pytest's cache."""
+    assert pytestconfig.cache is not None
+    folder = pytestconfig.cache.mkdir("npm") / AXE
+    if not folder.exists():
+        npm = shutil.which("npm")
+        if npm is None:
+            pytest.skip("npm is not installed, and axe-core comes from there; `apt-get install npm` brings it")
+        part = folder.with_name(f"{AXE}.{os.getpid()}.part")
+        part.mkdir()
+        done = subprocess.run([npm, "pack", AXE], cwd=part, capture_output=True, text=True, timeout=300, check=False)
+        if done.returncode:
+            reason = f"{AXE} could not be fetched: {done.stderr.strip()[-300:]}"
+            (pytest.fail if os.environ.get("GPTLIB_FETCH") == "must" else pytest.skip)(reason)
+        [archive] = part.glob("*.tgz")
+        with tarfile.open(archive) as tar:
+            tar.extractall(part, filter="data")
+        part.rename(folder)
+    return (folder / "package/axe.min.js").read_text(encoding="utf-8")

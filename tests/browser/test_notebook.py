@@ -20,13 +20,15 @@ for parameter in model.parameters():
 """
 ATTENTION = 'AttentionViewer(model, tokenizer, "The cat sat on the mat.\\nBut why?".replace("?", "."))'
 SAMPLING = 'sampling = SamplingLab(model, tokenizer, "The cat sat")\nsampling'
+STEPS = 'from gptlib.widgets import AttentionSteps, TokenizerView\nAttentionSteps(model, tokenizer, "The cat sat")'
+TOKENS = 'TokenizerView("The <b>cat</b>")'
 CONTINUED = "print('continued:', repr(sampling.continuation))"
 
 
 @pytest.fixture(scope="module")
 def notebook(open_notebook):
     """One notebook for all tests: a kernel takes long to start. Each test runs the cell of its view anew."""
-    opened = open_notebook("views", [SETUP, ATTENTION, SAMPLING, CONTINUED], height=2400)
+    opened = open_notebook("views", [SETUP, ATTENTION, SAMPLING, CONTINUED, STEPS, TOKENS], height=2400)
     opened.run_all()
     opened.page.locator(".gl-bars li").first.wait_for()
     opened.assert_no_error()
@@ -96,13 +98,15 @@ def test_editing_the_text_changes_later_rows_only(notebook, artefacts):
     settled(page)
     page.locator(".gl-attention").screenshot(path=artefacts / "lab-attention-edited.png")
     page.keyboard.type(" is too far away")
-    page.wait_for_function("document.querySelector('.gl-attention .gl-problem').textContent.includes('at most 48')")
+    page.wait_for_function(
+        "document.querySelector('.gl-attention .gl-second + .gl-problem').textContent.includes('at most 48')"
+    )
     page.keyboard.press("Control+Home")
     page.keyboard.press("Delete")
     for _ in range(8):
         page.keyboard.press("Delete")
     page.wait_for_function(f"{told}.includes('every row is new')")
-    assert page.text_content(".gl-attention .gl-problem") == ""
+    assert page.text_content(".gl-attention .gl-second + .gl-problem") == ""
     notebook.assert_no_error()
 
 
@@ -205,3 +209,43 @@ def test_a_saved_notebook_holds_a_picture_for_places_without_scripts(notebook, o
     page = open_notebook("foreign", foreign).page
     page.locator(".jp-RenderedImage img").nth(1).wait_for()
     assert page.locator(".gl-view").count() == 0
+
+
+def test_attention_steps_and_tokenizers_answer_to_keys(notebook):
+    run_cell(notebook, 4)
+    run_cell(notebook, 5)
+    page, cells = notebook.page, notebook.cells()
+    table = page.locator(".gl-steps .gl-keys tbody")
+    table.locator("tr").first.wait_for()
+    page.locator(".gl-steps input[type=range]").focus()
+    page.keyboard.press("Home")
+    page.keyboard.press("3")  # without the mask the first token sees all others
+    settled(page)
+    assert "of the weight lies on what comes later" in page.locator(".gl-steps .gl-said").inner_text()
+    before = table.inner_text()
+    page.locator(".gl-steps select").first.select_option("2")
+    page.wait_for_function(
+        "before => document.querySelector('.gl-steps .gl-keys tbody').innerText !== before", arg=before
+    )
+
+    page.locator(".gl-tokenizers textarea").focus()
+    for key in ("Control+End", "a", "d", "d"):
+        page.keyboard.press(key)
+    settled(page)
+    assert page.locator(".gl-tokenizers .gl-card b").nth(1).inner_text() == f"{len('The <b>cat</b>add')} tokens"
+    assert notebook.cells() == cells
+    notebook.assert_no_error()
+
+
+def test_a_stopped_kernel_is_said_in_the_view(notebook):
+    """The last one: it takes the kernel away."""
+    page = run_view(notebook, "sampling")
+    note = page.locator(".gl-sampling [role=alert]").first
+    assert note.inner_text() == ""
+    page.evaluate("jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+    page.wait_for_function("document.querySelector('.gl-sampling [role=alert]').textContent.includes('kernel stopped')")
+    temperature = page.locator(".gl-sampling .gl-slider input").first
+    temperature.focus()
+    page.keyboard.press("Home")
+    settled(page)
+    assert page.locator(".gl-bars .gl-number").first.inner_text().endswith("100.0 %")  # this needs no kernel

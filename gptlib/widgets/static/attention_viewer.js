@@ -1,155 +1,163 @@
 // All heads of a model as thumbnails, one opened large: which token looks at which, and how much.
 import {
-  GRADIENT, PIXELS, adapter, clipped, field, floats, frame, gradually, inline, make, once, quoted, requests, roving, shown, surface,
-  theme, watch,
+  GRADIENT, PIXELS, adapter, field, floats, frame, gradually, inline, make, once, quoted, requests, roving, shown, surface, theme, watch,
 } from "./base.js";
+import { foot } from "./exporting.js";
+import { DIFFERENCES, Weights, exact, headPicture, onMarks, percent, sameLayers, signed, unchanged } from "./attention_data.js";
+import { attentionPanel } from "./attention_panel.js";
 
 const TICKS = [0, 0.01, 0.1, 0.25, 0.5, 1];
 const GAP = 4; // pixels between thumbnails
-const GRADES = 1023; // colour grows with the square root of the weight, so that small weights can be told apart
-
-/** Weights of all heads, kept as they came: each head's rows one after another, row q with its q + 1 weights. */
-export class Weights {
-  constructor({ weights, dtype, layers, heads, ids }) {
-    Object.assign(this, { layers, heads, ids: Array.from(ids), T: ids.length });
-    this.size = (this.T * (this.T + 1)) / 2;
-    this.values = floats(weights, dtype);
-  }
-
-  /** Where the row of query `q` begins in `values`. */
-  row(layer, head, q) { return (layer * this.heads + head) * this.size + (q * (q + 1)) / 2; }
-
-  /** How much query `q` attends to key `k`; 0 for a key that comes later. */
-  at(layer, head, q, k) { return k > q ? 0 : this.values[this.row(layer, head, q) + k]; }
-}
-
-/** What one head does on this text, as shares of its attention averaged over queries; null where no query qualifies. */
-export function summary(weights, layer, head) {
-  const { T, ids } = weights;
-  let entropy = 0, most = 0, distance = 0;
-  const shares = { previous: [0, 0], first: [0, 0], self: [0, 0], same: [0, 0], induction: [0, 0] };
-  const add = (name, value) => { shares[name][0] += value; shares[name][1] += 1; };
-  for (let q = 0; q < T; q++) {
-    const start = weights.row(layer, head, q);
-    let same = 0, after = 0, repeated = false;
-    for (let k = 0; k <= q; k++) {
-      const w = weights.values[start + k];
-      if (w > 0) entropy -= w * Math.log(w);
-      distance += w * (q - k);
-      if (k < q && ids[k] === ids[q]) { same += w; repeated = true; }
-      if (k > 0 && ids[k - 1] === ids[q]) after += w;
-    }
-    most += Math.log(q + 1);
-    if (q > 0) { // the first token can only look at itself
-      add("previous", weights.values[start + q - 1]);
-      add("first", weights.values[start]);
-      add("self", weights.values[start + q]);
-    }
-    if (repeated) { add("same", same); add("induction", after); }
-  }
-  const mean = ([sum, n]) => (n ? sum / n : null);
-  return {
-    entropy: entropy / T, most: most / T, distance: distance / T,
-    ...Object.fromEntries(Object.entries(shares).map(([name, share]) => [name, mean(share)])),
-  };
-}
-
-/** Length of the common beginning of two texts, and the largest change of any weight in its rows. */
-export function unchanged(before, after) {
-  let rows = 0;
-  while (rows < Math.min(before.T, after.T) && before.ids[rows] === after.ids[rows]) rows++;
-  let difference = 0;
-  for (let i = 0; i < after.layers * after.heads; i++) {
-    for (let j = 0; j < (rows * (rows + 1)) / 2; j++) {
-      difference = Math.max(difference, Math.abs(after.values[i * after.size + j] - before.values[i * before.size + j]));
-    }
-  }
-  return { rows, difference };
-}
-
-function exact(weight) {
-  if (weight === 0) return "0";
-  return weight < 0.001 ? weight.toExponential(1) : weight.toFixed(4);
-}
-
-/** The weights of one head as a T × T picture; keys that come later stay transparent. */
-function picture(weights, layer, head, canvas = document.createElement("canvas")) {
-  const { T } = weights;
-  Object.assign(canvas, { width: T, height: T });
-  const context = canvas.getContext("2d");
-  const image = context.createImageData(T, T);
-  const pixels = new Uint32Array(image.data.buffer);
-  for (let q = 0, i = weights.row(layer, head, 0); q < T; q++) {
-    for (let k = 0; k <= q; k++, i++) pixels[q * T + k] = PIXELS[Math.round(Math.sqrt(Math.min(1, weights.values[i])) * GRADES)];
-  }
-  context.putImageData(image, 0, 0);
-  return canvas;
-}
+const TERMS = [
+  ["Entropy", "nats"], ["Mean distance", "tokens"], ["On the token before", ""], ["On the first token", ""], ["On itself", ""],
+  ["On the same token earlier", ""], ["On what followed it then", ""],
+];
+const SHORT = { previous: "prev", first: "first", self: "self", duplicate: "same", induction: "induct" };
+const NAMES = {
+  previous: "previous token", first: "first token (sink)", self: "itself", duplicate: "same token earlier", induction: "induction", mixed: "mixed",
+};
 
 /**
  * Show attention in `element`.
  *
- * `state`: tokens (strings), ids, layers, heads, weights (bytes of layers × heads × rows of the lower triangle), dtype
- * ("float32" or "float16"), text, problem; with `send`, the text can be edited and `send({ text })` asks for new weights.
- * Returns `update(state)` and `destroy()`.
+ * `state`: text, tokens (strings), ids, layers, heads, weights (bytes of layers × heads × rows of the lower triangle), dtype
+ * ("float32" or "float16"), scores (bytes of float32: layers × heads × 7), chance (7), labels (a pair for each head), marks
+ * (kind, start, end, and start and end of what it depends on), the same of a second text as other_text, other_tokens,
+ * other_ids, other_weights, silenced (pairs), next_tokens, problem; with `send`, texts can be edited and heads silenced, and
+ * `send({ text, other, silenced })` asks for new weights. Returns `update(state)` and `destroy()`.
  */
 export function mount(element, state) {
   let weights = new Weights(state);
+  let other = second(state);
   let tokens = state.tokens;
   let layer = 0, head = 0;
   let cursor = { q: weights.T - 1, k: weights.T - 1 };
   let hover = null;
   let direction = "row"; // "row": where the query looks; "column": who looks at the key
+  let form = "map"; // or "arcs"
+  let markKind = "none";
   let kept = null; // after an edit: what did not change
-  let image = null, geometry = null, colours = null;
+  let layersKept = null; // after silencing a head: which layers did not change
+  let colours = null;
 
   const { root, say } = frame(element, "Attention viewer", "attention");
   const problem = make("p", { class: "gl-problem", role: "alert" });
-  const ask = requests((text) => state.send({ text }), (sentence) => { problem.textContent = sentence; });
+  const ask = requests((request) => state.send(request), (sentence) => { problem.textContent = sentence; });
 
   // Text ---------------------------------------------------------------------------------------------------------------
-  const editor = make("textarea", { rows: 2, spellcheck: "false", oninput: () => ask.ask(editor.value) });
+  const editor = make("textarea", { rows: 2, spellcheck: "false", oninput: () => request() });
+  const otherEditor = make("textarea", { rows: 2, spellcheck: "false", oninput: () => request() });
+  const otherField = make("label", {}, make("span", { class: "gl-muted" }, "Second text, for comparison"), otherEditor);
+  const twoTexts = () => otherField.parentNode !== null; // it stands in the view only while two texts are compared
+  const comparing = make("button", { type: "button", onclick: () => compare(!twoTexts()) });
   const change = make("p", { class: "gl-muted" });
   const strip = make("p", { class: "gl-text", "aria-hidden": "true" }); // the table below says the same to a screen reader
   const words = "Text: edit it, and see which rows change";
+
+  function request(silenced = state.silenced ?? []) {
+    ask.ask({ text: editor.value, other: twoTexts() ? otherEditor.value : "", silenced });
+  }
+
+  function compare(open) {
+    if (open) {
+      otherEditor.value = editor.value;
+      comparing.before(otherField);
+      otherEditor.focus();
+    } else otherField.remove();
+    named();
+    request();
+  }
+
+  const named = () => { comparing.textContent = twoTexts() ? "Close the comparison" : "Compare with a second text"; };
 
   // Heads --------------------------------------------------------------------------------------------------------------
   const layerPicker = make("select", { onchange: () => choose(Number(layerPicker.value), head) });
   const headPicker = make("select", { onchange: () => choose(layer, Number(headPicker.value)) });
   const grid = make("div", { class: "gl-heads", role: "grid", "aria-label": "All heads: one row for each layer" });
+  const gridNote = make("p", { class: "gl-muted gl-heads-note" });
   let thumbs = [];
   let stopPictures = () => {};
   const scratch = document.createElement("canvas");
   const focusThumb = roving(grid, () => thumbs, () => weights.heads);
 
-  // Map ----------------------------------------------------------------------------------------------------------------
-  const segment = (name, text) => make("button", { type: "button", "data-direction": name, onclick: () => { direction = name; refresh(); } }, text);
-  const segments = make("span", { class: "gl-segments", role: "group", "aria-label": "What the text shows" },
-    segment("row", "looks at"), segment("column", "is seen by"));
-  const map = make("canvas", {
-    class: "gl-map", tabindex: "0", role: "application", "aria-roledescription": "heat map",
-    onpointermove: (event) => point(event), onpointerleave: () => { hover = null; refresh(); },
-    onpointerdown: (event) => { const cell = cellAt(event); if (cell) { cursor = cell; hover = null; refresh(); } },
-    onkeydown: (event) => key(event),
-  });
+  // Panels -------------------------------------------------------------------------------------------------------------
+  const choice = (label, current, ...options) => make("span", { class: "gl-segments", role: "group", "aria-label": label },
+    ...options.map(([name, text, act]) => make("button", { type: "button", "data-name": name, "aria-pressed": String(name === current), onclick: act }, text)));
+  const segments = choice("What the text shows", direction,
+    ["row", "looks at", () => { direction = "row"; refresh(); }], ["column", "is seen by", () => { direction = "column"; refresh(); }]);
+  const forms = choice("How attention is drawn", form,
+    ["map", "map", () => { form = "map"; explain(); refresh(); }], ["arcs", "arcs", () => { form = "arcs"; explain(); refresh(); }]);
+  const markPicker = make("select", { onchange: () => { markKind = markPicker.value; explain(); describe(); refresh(); } });
+  const markField = field("marks", markPicker);
   const readout = make("p", { class: "gl-readout" });
-  const facts = make("dl", { class: "gl-facts" });
-  const table = make("table", {});
-  const details = make("details", { ontoggle: () => tabulate() }, make("summary", {}, "The same as a table"), table);
+  const host = {
+    source: (kind) => (kind === "first" || other ? source(kind) : null),
+    get name() { return `layer ${layer}, head ${head}`; },
+    get form() { return form; },
+    get direction() { return direction; },
+    get pinned() { return hover === null; },
+    get kept() { return kept; },
+    get colours() { return colours; },
+    get comparing() { return other !== null; },
+    get T() { return weights.T; },
+    active: () => hover ?? cursor,
+    marks: () => marksShown(),
+    follow: (i) => follow(i),
+    point: (cell) => { if (cell?.q !== hover?.q || cell?.k !== hover?.k) { hover = cell; refresh(); } },
+    pin: (cell) => { cursor = cell; hover = null; refresh(); announce(); },
+    key: (event) => key(event),
+  };
+  const panels = ["first", "other", "difference"].map((kind) => attentionPanel(kind, host));
+  const stage = make("div", { class: "gl-panels" });
 
+  // Beside -------------------------------------------------------------------------------------------------------------
+  const label = make("p", { class: "gl-label" });
+  const facts = make("dl", { class: "gl-facts" });
+  const silence = make("button", { type: "button", onclick: () => toggle() });
+  const restore = make("button", { type: "button", onclick: () => request([]) }, "Restore all");
+  const silencedNow = make("p", { class: "gl-muted" });
+  const nextTitle = make("p", { class: "gl-next-title" });
+  const next = make("ol", { class: "gl-next" });
+
+  const tools = make("div", { class: "gl-bar" }, field("layer", layerPicker), field("head", headPicker), forms,
+    make("span", { class: "gl-field" }, make("span", {}, "a token"), segments));
+  const main = make("div", { class: "gl-main" },
+    tools, strip, readout, stage, change);
   root.append(
-    ...(state.send ? [make("label", {}, make("span", { class: "gl-muted" }, words), editor), problem] : []),
+    ...(state.send ? [make("label", {}, make("span", { class: "gl-muted" }, words), editor),
+      make("div", { class: "gl-second" }, comparing), problem] : []),
     make("div", { class: "gl-columns" },
-      grid,
-      make("div", { class: "gl-main" },
-        make("div", { class: "gl-bar" }, field("layer", layerPicker), field("head", headPicker),
-          make("span", { class: "gl-field" }, make("span", {}, "a token"), segments)),
-        strip, readout, make("div", {}, map), change),
-      make("div", { class: "gl-side" }, legend(), facts, details)),
+      make("div", { class: "gl-grid" }, grid, gridNote),
+      main,
+      make("div", { class: "gl-side" }, legend(), label, facts,
+        ...(state.send ? [make("div", { class: "gl-bar gl-actions" }, silence, restore)] : []), silencedNow, nextTitle, next)),
   );
 
-  const active = () => hover ?? cursor;
-  const drawn = once(() => draw());
+  const redraw = once(() => draw());
+  const tabulate = foot(root, { name: "attention", say, table: numbers, picture: () => [main] });
+  const silenced = (l = layer, h = head) => (state.silenced ?? []).some(([a, b]) => a === l && b === h);
+
+  function toggle() {
+    const others = (state.silenced ?? []).filter(([l, h]) => l !== layer || h !== head);
+    request(silenced() ? others : [...others, [layer, head]]);
+  }
+
+  // What a panel shows: values of the open head, of the first text, the second, or second minus first.
+  function source(kind, l = layer, h = head) {
+    if (kind === "first") return { T: weights.T, tokens, colours: PIXELS, at: (q, k) => weights.at(l, h, q, k) };
+    if (kind === "other") return { T: other.weights.T, tokens: other.tokens, colours: PIXELS, at: (q, k) => other.weights.at(l, h, q, k) };
+    const T = Math.min(weights.T, other.weights.T);
+    const both = tokens.slice(0, T).map((token, i) => (token === other.tokens[i] ? token : `${token}|${other.tokens[i]}`));
+    const same = both.findIndex((_, i) => tokens[i] !== other.tokens[i]);
+    return { T, from: Math.max(0, same), tokens: both, colours: DIFFERENCES, at: (q, k) => other.weights.at(l, h, q, k) - weights.at(l, h, q, k) };
+  }
+
+  function second(from) {
+    if (!from.other_text) return null;
+    return { tokens: from.other_tokens, weights: new Weights({ ...from, weights: from.other_weights, ids: from.other_ids }) };
+  }
+
+  const marksShown = () => (markKind === "none" ? [] : (state.marks ?? []).filter(([kind]) => markKind === "all" || kind === markKind));
 
   function choose(nextLayer, nextHead) {
     layer = Math.max(0, Math.min(weights.layers - 1, nextLayer));
@@ -158,132 +166,105 @@ export function mount(element, state) {
     headPicker.value = head;
     thumbs.forEach((thumb, i) => thumb.setAttribute("aria-selected", String(i === layer * weights.heads + head)));
     focusThumb(layer * weights.heads + head, false);
-    image = picture(weights, layer, head);
-    map.setAttribute("aria-label", `Attention of layer ${layer}, head ${head}. Arrow keys move, Page Up and Page Down change the head.`);
+    for (const each of panels) each.renew();
     describe();
     refresh();
   }
 
   function refresh() {
-    const { q, k } = active();
+    const { q, k } = host.active();
     const weight = weights.at(layer, head, q, k);
-    for (const button of segments.children) button.setAttribute("aria-pressed", String(button.dataset.direction === direction));
+    for (const button of segments.children) button.setAttribute("aria-pressed", String(button.dataset.name === direction));
+    for (const button of forms.children) button.setAttribute("aria-pressed", String(button.dataset.name === form));
     readout.replaceChildren(...(k > q
       ? [name(q), " cannot look at ", name(k), ", which comes later"]
-      : [name(q), " looks at ", name(k), " with weight ", make("b", {}, exact(weight))]));
+      : [name(q), " looks at ", name(k), " with weight ", make("b", {}, exact(weight)), ...compared(q, k, weight)]));
+    const marked = new Set(marksShown().flatMap(([, start, end]) => range(start, end)));
+    const sources = new Set(marksShown().flatMap(([, , , from, to]) => range(from, to)));
     [...strip.children].forEach((span, i) => {
       const w = direction === "row" ? weights.at(layer, head, q, i) : weights.at(layer, head, i, k);
       span.style.setProperty("--w", Math.sqrt(w).toFixed(3));
       span.classList.toggle("gl-at", i === (direction === "row" ? q : k));
       span.classList.toggle("gl-later", direction === "row" ? i > q : i < k);
+      span.classList.toggle("gl-marked", marked.has(i));
+      span.classList.toggle("gl-source", sources.has(i));
     });
-    if (details.open) tabulate();
-    drawn();
+    tabulate();
+    redraw();
+  }
+
+  const range = (from, to) => Array.from({ length: to - from }, (_, i) => from + i);
+
+  function compared(q, k, weight) {
+    if (!other || q >= other.weights.T) return [];
+    const there = other.weights.at(layer, head, q, k);
+    return [" and in the second text ", make("b", {}, exact(there)), ` (${signed(there - weight)})`];
   }
 
   function name(position) { return make("span", {}, make("bdi", {}, quoted(tokens[position])), ` at ${position}`); }
 
+  // Facts: the scores that Python computed for every head, beside even attention -------------------------------------------
   function describe() {
-    const s = summary(weights, layer, head);
-    const share = (value) => (value === null ? "no token repeats" : `${(100 * value).toFixed(0)} %`);
-    const rows = [
-      ["Entropy", `${s.entropy.toFixed(2)} of ${s.most.toFixed(2)} nats`], ["Mean distance", `${s.distance.toFixed(1)} tokens`],
-      ["On the token before", share(s.previous)], ["On the first token", share(s.first)], ["On itself", share(s.self)],
-      ["On the same token earlier", share(s.same)], ["On what followed it then", share(s.induction)],
-    ];
-    facts.replaceChildren(...rows.map(([term, value]) => make("div", {}, make("dt", {}, term), make("dd", {}, value))));
+    const index = layer * weights.heads + head;
+    const scores = floats(state.scores).subarray(7 * index, 7 * index + 7);
+    const [pattern, nearest] = state.labels[index];
+    const at = ["previous", "first", "self", "duplicate", "induction"].indexOf(nearest) + 2;
+    const score = state.chance[at] === null ? "" : ` ${scores[at].toFixed(2)}`;
+    label.replaceChildren(`Layer ${layer}, head ${head}: `, make("b", {}, NAMES[pattern]),
+      pattern === "mixed" ? (score ? `, nearest to ${NAMES[nearest]}${score}` : "") : score, silenced() ? " (silenced)" : "");
+    const rows = TERMS.map(([term, unit], i) => {
+      const even = state.chance[i];
+      if (even === null) return [term, i > 4 ? "no token repeats" : "nothing to choose", ""];
+      const show = (v) => (unit ? `${v.toFixed(i ? 1 : 2)} ${unit}` : percent(v));
+      return [term, show(scores[i]), `even: ${show(even)}`];
+    });
+    const marks = onMarks(weights, layer, head, marksShown());
+    if (marks) rows.push(["From marked words to their source", percent(marks.share), `even: ${percent(marks.even)}`]);
+    facts.replaceChildren(...rows.map(([term, value, even]) => make("div", {}, make("dt", {}, term), make("dd", {}, value, make("small", {}, even)))));
+    silence.textContent = silenced() ? "Restore this head" : "Silence this head";
+    silence.setAttribute("aria-pressed", String(silenced()));
+    restore.disabled = !(state.silenced ?? []).length;
   }
 
-  function tabulate() {
-    if (!details.open) return;
-    const { q, k } = active();
+  function foretell() {
+    const { tokens: names, whole, now, other: there } = state.next_tokens ?? {};
+    nextTitle.hidden = !names?.length;
+    const without = (state.silenced ?? []).length > 0;
+    silencedNow.textContent = without ? `Silenced: ${state.silenced.map(([l, h]) => `layer ${l} head ${h}`).join(", ")}.` : "";
+    const columns = ["now", without ? "with all heads" : "", there ? "second text" : ""].filter(Boolean);
+    nextTitle.textContent = `Next token${columns.length > 1 ? `: ${columns.join(", ")}` : ""}`;
+    next.replaceChildren(...(names ?? []).map((token, i) => {
+      const bar = (kind, p) => make("i", { class: kind, style: `transform: scaleX(${p.toFixed(4)})` });
+      const figures = [percent(now[i]), without && percent(whole[i]), there && percent(there[i])].filter(Boolean);
+      return make("li", {}, make("bdi", { class: "gl-name" }, shown(token)),
+        make("span", { class: "gl-track" }, without ? bar("gl-before", whole[i]) : "", bar("gl-after", now[i])),
+        make("span", { class: "gl-number" }, ...figures.flatMap((figure) => [make("span", {}, figure), " "])));
+    }));
+  }
+
+  // The chosen token's weights, strongest first; then all others of the open head.
+  function numbers(limit) {
+    const { q, k } = host.active();
     const row = direction === "row";
-    const cells = row
-      ? tokens.slice(0, q + 1).map((_, i) => [i, weights.at(layer, head, q, i)])
-      : tokens.slice(k).map((_, i) => [k + i, weights.at(layer, head, k + i, k)]);
-    cells.sort((a, b) => b[1] - a[1]);
-    const caption = row ? `${quoted(tokens[q])} at ${q} looks at` : `${quoted(tokens[k])} at ${k} is seen by`;
-    table.replaceChildren(
-      make("thead", {}, make("tr", {}, make("th", { scope: "col", class: "gl-word" }, caption),
-        make("th", { scope: "col" }, "position"), make("th", { scope: "col" }, "weight"))),
-      make("tbody", {}, ...cells.slice(0, 12).map(([i, w]) => make("tr", {},
-        make("td", { class: "gl-word" }, make("bdi", {}, shown(tokens[i]))), make("td", {}, String(i)), make("td", {}, exact(w))))),
-    );
-  }
-
-  // The map: labels, cells, cross-hair -----------------------------------------------------------------------------------
-  function measure() {
-    const { T } = weights;
-    const context = map.getContext("2d");
-    context.font = getComputedStyle(map).font;
-    const labels = tokens.map((token) => clipped(shown(token), 12));
-    const longest = Math.max(...labels.map((label) => context.measureText(label).width));
-    const width = map.parentElement.clientWidth;
-    const left = Math.ceil(longest) + 10;
-    let cell = Math.min(44, (Math.min(width, 640) - left) / T);
-    if (cell > 4) cell = Math.floor(cell);
-    const upright = longest > cell - 2;
-    const top = upright ? Math.ceil(longest) + 10 : 22;
-    const every = Math.max(1, Math.ceil(13 / cell)); // labels closer than 13 pixels would overlap
-    return { labels, left, top, cell, upright, every, side: cell * T };
+    const pairs = row ? range(0, q + 1).map((i) => [q, i]) : range(k, weights.T).map((i) => [i, k]);
+    pairs.sort((a, b) => weights.at(layer, head, ...b) - weights.at(layer, head, ...a));
+    for (let i = 0; i < weights.T && pairs.length < limit; i++) {
+      for (let j = 0; j <= i; j++) if (row ? i !== q : j !== k) pairs.push([i, j]);
+    }
+    const there = (i, j) => (i < other.weights.T ? other.weights.at(layer, head, i, j) : "");
+    return {
+      caption: `Layer ${layer}, head ${head}: ${row ? `${quoted(tokens[q])} at ${q} looks at` : `${quoted(tokens[k])} at ${k} is seen by`}`,
+      columns: ["query", "token that looks", "key", "token looked at", "weight", ...(other ? ["in the second text"] : [])],
+      rows: pairs.slice(0, limit).map(([i, j]) => [i, tokens[i], j, tokens[j], weights.at(layer, head, i, j), ...(other ? [there(i, j)] : [])]),
+      total: (weights.T * (weights.T + 1)) / 2,
+    };
   }
 
   function draw() {
     colours = theme(root);
-    if (!colours || !map.parentElement.clientWidth) return;
-    geometry = measure();
-    const { labels, left, top, cell, upright, every, side } = geometry;
-    const { T } = weights;
-    const { q, k } = active();
-    const context = surface(map, left + side + 2, top + side + 2);
-    context.font = getComputedStyle(map).font;
-    context.textBaseline = "middle";
-    context.direction = "ltr";
-
-    context.imageSmoothingEnabled = false;
-    context.drawImage(image, left, top, side, side);
-    if (cell >= 8) { // hairlines between cells
-      context.fillStyle = colours.back;
-      for (let i = 1; i < T; i++) {
-        context.fillRect(left, top + i * cell - 0.5, i * cell + cell, 1);
-        context.fillRect(left + i * cell - 0.5, top + (i - 1) * cell, 1, (T - i + 1) * cell);
-      }
-    }
-
-    const label = (i, isRow, strong) => {
-      context.fillStyle = strong ? colours.text : colours.muted;
-      context.save();
-      if (isRow) context.translate(left - 6, top + (i + 0.5) * cell);
-      else context.translate(left + (i + 0.5) * cell, top - 6);
-      context.textAlign = isRow ? "right" : upright ? "left" : "center";
-      if (!isRow && upright) context.rotate(-Math.PI / 2);
-      if (!isRow && !upright) context.translate(0, -6);
-      if (strong) context.font = `bold ${context.font}`;
-      context.fillText(labels[i], 0, 0);
-      context.restore();
-    };
-    const hidden = (i, chosen) => Math.abs(i - chosen) * cell < 13; // under the label of the chosen one, or too close to it
-    for (let i = 0; i < T; i += every) {
-      if (!hidden(i, q)) label(i, true, false);
-      if (!hidden(i, k)) label(i, false, false);
-    }
-    label(q, true, true);
-    label(k, false, true);
-
-    if (kept && kept.rows > 0 && kept.rows < T) {
-      context.fillStyle = colours.text;
-      for (let x = left; x < left + (kept.rows + 1) * cell; x += 8) context.fillRect(x, top + kept.rows * cell - 1, 5, 2);
-    }
-    frameOf(context, left, top + q * cell, (q + 1) * cell, cell, colours.muted, 1);
-    frameOf(context, left + k * cell, top + k * cell, cell, (T - k) * cell, colours.muted, 1);
-    frameOf(context, left + k * cell, top + q * cell, cell, cell, colours.back, 4);
-    frameOf(context, left + k * cell, top + q * cell, cell, cell, colours.text, 2);
-  }
-
-  function frameOf(context, x, y, w, h, colour, width) {
-    context.strokeStyle = colour;
-    context.lineWidth = width;
-    context.strokeRect(x, y, w, h);
+    if (!colours) return;
+    colours.mark = getComputedStyle(root).getPropertyValue("--gl-chosen").trim();
+    for (const each of panels) each.render();
   }
 
   // One canvas for a layer, under its buttons: a canvas for each head would cost every frame more than the map itself.
@@ -297,7 +278,7 @@ export function mount(element, state) {
       const row = (l) => {
         const cells = across.map((h) => make("button", {
           type: "button", class: "gl-head", role: "gridcell", tabindex: "-1", "aria-label": `layer ${l}, head ${h}`,
-          title: `layer ${l}, head ${h}`, onclick: () => { choose(l, h); announce(); },
+          onclick: () => { choose(l, h); announce(); },
         }));
         thumbs.push(...cells);
         return make("div", { class: "gl-heads-row", role: "row" }, make("span", { role: "rowheader" }, l ? String(l) : "layer 0"),
@@ -310,13 +291,29 @@ export function mount(element, state) {
       layerPicker.replaceChildren(...options(down));
       headPicker.replaceChildren(...options(across));
     }
+    thumbs.forEach((thumb, i) => {
+      const off = silenced(Math.floor(i / weights.heads), i % weights.heads);
+      thumb.title = `${thumb.getAttribute("aria-label")}: ${NAMES[state.labels[i][0]]}${off ? ", silenced" : ""}`;
+      thumb.setAttribute("aria-description", `${NAMES[state.labels[i][0]]}${off ? ", silenced" : ""}`);
+      thumb.classList.toggle("gl-off", off);
+    });
+    gridNote.textContent = other ? "Second text minus first, from the first token that differs on: vermilion is more, blue is less." : "";
     const canvases = grid.querySelectorAll("canvas");
     const contexts = [];
+    const kind = other ? "difference" : "first";
     const paint = (l, h) => {
       const context = (contexts[l] ??= surface(canvases[l], weights.heads * (size + GAP) - GAP, size));
-      context.imageSmoothingEnabled = weights.T > size;
+      const what = source(kind, l, h);
+      context.imageSmoothingEnabled = what.T > size;
       context.imageSmoothingQuality = "high";
-      context.drawImage(picture(weights, l, h, scratch), h * (size + GAP), 0, size, size);
+      context.drawImage(headPicture(what.T, what.at, what.colours, scratch), 0, what.from ?? 0, what.T, what.T - (what.from ?? 0), h * (size + GAP), 0, size, size);
+      const pattern = state.labels[l * weights.heads + h][0];
+      if (size < 30 || pattern === "mixed") return;
+      context.font = `${size < 44 ? 9 : 11}px system-ui, sans-serif`;
+      context.fillStyle = getComputedStyle(grid).color;
+      context.textAlign = "right";
+      context.textBaseline = "top";
+      context.fillText(SHORT[pattern], h * (size + GAP) + size - 2, 2);
     };
     stopPictures();
     stopPictures = gradually(down.flatMap((l) => across.map((h) => () => paint(l, h))));
@@ -330,13 +327,16 @@ export function mount(element, state) {
       onclick: () => { cursor = follow(i); hover = null; refresh(); announce(); },
     }, inline(token))));
     if (document.activeElement !== editor && editor.value !== state.text) editor.value = state.text;
+    if (document.activeElement !== otherEditor && state.other_text) otherEditor.value = state.other_text;
+    if (state.other_text && state.send && !twoTexts()) comparing.before(otherField);
+    named();
   }
 
   // The cell that stands for token i: its own strongest partner in the direction that is shown.
   function follow(i) {
     let best = i;
     for (let j = 0; j < weights.T; j++) {
-      const weight = (other) => (direction === "row" ? weights.at(layer, head, i, other) : weights.at(layer, head, other, i));
+      const weight = (partner) => (direction === "row" ? weights.at(layer, head, i, partner) : weights.at(layer, head, partner, i));
       if (weight(j) > weight(best)) best = j;
     }
     return direction === "row" ? { q: i, k: best } : { q: best, k: i };
@@ -346,18 +346,6 @@ export function mount(element, state) {
     say(`layer ${layer}, head ${head}: ${readout.textContent}`);
   }
 
-  function cellAt(event) {
-    const box = map.getBoundingClientRect();
-    const q = Math.floor((event.clientY - box.top - geometry.top) / geometry.cell);
-    const k = Math.floor((event.clientX - box.left - geometry.left) / geometry.cell);
-    return q < 0 || k < 0 || q >= weights.T || k >= weights.T ? null : { q, k };
-  }
-
-  function point(event) {
-    const cell = cellAt(event);
-    if (cell?.q !== hover?.q || cell?.k !== hover?.k) { hover = cell; refresh(); }
-  }
-
   function key(event) {
     const { q, k } = cursor;
     const last = weights.T - 1;
@@ -365,13 +353,19 @@ export function mount(element, state) {
       ArrowUp: { q: q - 1, k: Math.min(k, q - 1) }, ArrowDown: { q: q + 1, k }, ArrowLeft: { q, k: k - 1 }, ArrowRight: { q, k: k + 1 },
       Home: { q, k: 0 }, End: { q, k: q },
     };
+    if (form === "arcs") { // tokens stand one under the other: up and down choose one, left and right its partner
+      const row = direction === "row";
+      const step = (by) => { const i = (row ? q : k) + by; return i < 0 || i > last ? cursor : follow(i); };
+      const partner = (by) => (row ? { q, k: k + by } : { q: q + by, k });
+      Object.assign(moves, { ArrowUp: step(-1), ArrowDown: step(1), ArrowLeft: partner(-1), ArrowRight: partner(1) });
+    }
     const turn = { PageUp: -1, PageDown: 1 }[event.key];
     if (turn) {
-      const next = layer * weights.heads + head + turn;
-      if (next >= 0 && next < thumbs.length) choose(Math.floor(next / weights.heads), next % weights.heads);
+      const at = layer * weights.heads + head + turn;
+      if (at >= 0 && at < thumbs.length) choose(Math.floor(at / weights.heads), at % weights.heads);
     } else if (event.key in moves) {
-      const next = moves[event.key];
-      if (next.q >= 0 && next.q <= last && next.k >= 0 && next.k <= next.q) cursor = next;
+      const to = moves[event.key];
+      if (to.q >= 0 && to.q <= last && to.k >= 0 && to.k <= to.q) cursor = to; // only what exists: no key is later than its query
       hover = null;
       refresh();
     } else return;
@@ -389,11 +383,30 @@ export function mount(element, state) {
   function load() {
     thumbnails();
     text();
+    const kinds = [...new Set((state.marks ?? []).map(([kind]) => kind))].sort();
+    if (kinds.length) tools.append(markField);
+    else markField.remove();
+    if (stage.childElementCount !== (other ? 3 : 1)) stage.replaceChildren(...panels.slice(0, other ? 3 : 1).map((each) => each.box));
+    if (!["none", "all", ...kinds].includes(markKind)) markKind = "none";
+    markPicker.replaceChildren(...["none", "all", ...kinds].map((kind) => make("option", { value: kind }, kind)));
+    markPicker.value = markKind;
     cursor = { q: Math.min(cursor.q, weights.T - 1), k: Math.min(cursor.k, Math.min(cursor.q, weights.T - 1)) };
-    change.textContent = "Rows are queries, the tokens that look; columns are keys, the tokens looked at.";
-    if (kept) change.textContent = sentence(kept);
+    stage.classList.toggle("gl-several", Boolean(other));
+    explain();
     problem.textContent = state.problem ?? "";
+    foretell();
     choose(layer, head);
+  }
+
+  function explain() {
+    change.textContent = kept ? sentence(kept) : layersKept ? changedLayers(layersKept)
+      : form === "map" ? "Rows are queries, the tokens that look; columns are keys, the tokens looked at."
+        : "Arcs lead from the tokens that look up to the tokens looked at; faint ones are those of other tokens.";
+    if (markKind !== "none") {
+      change.textContent += form === "arcs" ? " Dashed: from marked words to what they depend on."
+        : " Outlined: where marked words, and the token before them that has to predict them, can look at what they depend on.";
+      change.textContent += " In the text marked words are underlined, and what they depend on is dotted.";
+    }
   }
 
   function sentence({ rows, difference }) {
@@ -406,23 +419,34 @@ export function mount(element, state) {
       + (rows < weights.T ? " New rows lie below the dashed line." : "");
   }
 
+  function changedLayers({ layers, difference }) {
+    if (layers === weights.layers) return "No map changed: nothing that looks comes after the silenced heads.";
+    const same = layers === 0 ? "Maps of every layer changed" : `Maps of layer${layers === 1 ? " 0" : `s 0 to ${layers - 1}`} did not change in any weight; later ones did,`;
+    return `${same} by up to ${exact(difference)}: what a head writes is read by the layers after it.`;
+  }
+
   load();
   cursor = follow(cursor.q);
   refresh();
-  const stop = watch(root, drawn);
+  const stop = watch(root, () => { for (const each of panels) each.renew(); redraw(); });
   return {
-    update(next) {
-      state = { ...state, ...next };
+    update(changed) {
+      const before = { weights, silenced: JSON.stringify(state.silenced ?? []), other: state.other_text ?? "" };
+      state = { ...state, ...changed };
       if (!state.problem) {
-        const before = weights;
-        const moved = cursor.q === before.T - 1;
+        const moved = cursor.q === before.weights.T - 1;
         weights = new Weights(state);
+        other = second(state);
         tokens = state.tokens;
         hover = null;
-        kept = before.layers === weights.layers && before.heads === weights.heads ? unchanged(before, weights) : null;
+        const shape = before.weights.layers === weights.layers && before.weights.heads === weights.heads;
+        const sameHeads = before.silenced === JSON.stringify(state.silenced ?? []);
+        const sameText = before.weights.ids.join() === weights.ids.join();
+        kept = shape && sameHeads && before.other === (state.other_text ?? "") ? unchanged(before.weights, weights) : null;
+        layersKept = shape && !sameHeads && sameText ? sameLayers(before.weights, weights) : null;
         if (moved) cursor = follow(weights.T - 1);
         load();
-        if (kept) say(change.textContent);
+        if (kept || layersKept) say(change.textContent);
       }
       problem.textContent = state.problem ?? "";
       ask.answered();
@@ -430,10 +454,13 @@ export function mount(element, state) {
     destroy() {
       stop();
       stopPictures();
-      drawn.cancel();
+      redraw.cancel();
       ask.stop();
     },
   };
 }
 
-export default adapter(mount, ["tokens", "ids", "layers", "heads", "weights", "dtype", "text", "problem"]);
+export default adapter(mount, [
+  "text", "tokens", "ids", "layers", "heads", "weights", "dtype", "scores", "chance", "labels", "marks", "other_text", "other_tokens",
+  "other_ids", "other_weights", "silenced", "next_tokens", "problem",
+]);

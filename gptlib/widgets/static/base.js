@@ -18,6 +18,19 @@ export function make(tag, attributes = {}, ...children) {
   return node;
 }
 
+const SVG = "http://www.w3.org/2000/svg";
+
+/** An SVG element; numbers in its attributes are rounded to hundredths. */
+export function drawn(tag, attributes = {}, ...children) {
+  const node = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === undefined || value === null || value === false) continue;
+    node.setAttribute(name, typeof value === "number" ? String(Number(value.toFixed(2))) : String(value));
+  }
+  node.append(...children);
+  return node;
+}
+
 /** The outer element of a view: named for screen readers, with a line that is read aloud when `say` changes it. */
 export function frame(element, name, kind) {
   const live = make("p", { class: "gl-unseen", role: "status" });
@@ -110,6 +123,9 @@ export function watch(root, changed) {
     later.cancel();
   };
 }
+
+/** True when the reader asked their system for less motion: then nothing may move by itself. */
+export const still = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
 /** `action` at the next frame, once, however often it is asked for until then. */
 export function once(action) {
@@ -247,16 +263,34 @@ export function requests(send, report, patience = 10_000) {
   };
 }
 
-/** anywidget's render function for a view: `names` are the synchronised values that make its state, `step` counts changes. */
+const LOST = "The kernel stopped or was restarted. What the browser computes still works; for the rest run this cell again.";
+
+/** anywidget's render function for a view: `names` are the synchronised values that make its state, `step` counts changes.
+ * A kernel that stops is said at the top of the view, until it answers again. */
 export function adapter(mount, names) {
   return {
     render({ model, el }) {
       const state = () => Object.fromEntries(names.map((name) => [name, model.get(name)]));
-      const view = mount(el, { ...state(), send: (request) => model.send(request) });
-      const changed = () => view.update(state());
+      const note = make("p", { class: "gl-problem", role: "alert" });
+      const lost = () => { note.textContent = LOST; };
+      const send = (request) => {
+        try {
+          Promise.resolve(model.send(request)).catch(lost);
+        } catch {
+          lost(); // there is nobody to send to
+        }
+      };
+      const view = mount(el, { ...state(), send });
+      el.firstElementChild.prepend(note);
+      const changed = () => {
+        note.textContent = "";
+        view.update(state());
+      };
       model.on("change:step", changed);
+      model.on("comm_live_update", lost);
       return () => {
         model.off("change:step", changed);
+        model.off("comm_live_update", lost);
         view.destroy();
       };
     },

@@ -1,7 +1,8 @@
-// The next token's distribution, and what temperature, top-k, top-p and min-p make of it.
+// The next token's distribution, and what temperature, top-k, top-p, min-p and a repetition penalty make of it.
 import {
-  adapter, floats, frame, inline, make, once, quoted, requests, roving, shown, slider, theme, watch,
+  adapter, field, floats, frame, inline, make, once, quoted, requests, roving, shown, slider, theme, watch,
 } from "./base.js";
+import { foot } from "./exporting.js";
 
 const BARS = 40;
 const IDS = 2 ** 20; // more than any vocabulary has
@@ -64,6 +65,31 @@ export function choices({ logits }, { temperature = 1, topK = Infinity, topP = 1
   return { probabilities: p, kept: third, cuts: { "top-k": first, "top-p": second, "min-p": third }, mass: sum / total, entropy };
 }
 
+/** Logits after a repetition penalty: those of `seen` ids are divided by it where positive, multiplied where negative. */
+export function penalised(logits, seen, penalty) {
+  const lowered = Float32Array.from(logits);
+  for (const id of seen) lowered[id] = lowered[id] > 0 ? lowered[id] / penalty : lowered[id] * penalty;
+  return lowered;
+}
+
+/** Nodes of a tree in the order in which they are drawn, each below its parent, with the probability of its whole path. */
+export function flattened(nodes) {
+  const below = new Map();
+  for (const node of nodes) {
+    const parent = node.path.slice(0, -1).join();
+    below.set(parent, [...(below.get(parent) ?? []), node]);
+  }
+  const rows = [];
+  const visit = (parent, along) => {
+    for (const node of below.get(parent) ?? []) {
+      rows.push({ ...node, along: along * node.p, leaf: !below.has(node.path.join()) });
+      visit(node.path.join(), along * node.p);
+    }
+  };
+  visit("", 1);
+  return rows;
+}
+
 /** The rank at which the running sum of `probabilities` passes `u`, a number from [0, 1). */
 export function draw({ probabilities, kept }, u) {
   let sum = 0;
@@ -98,15 +124,20 @@ const steps = (low, high, n) => Array.from({ length: n + 1 }, (_, i) => Number((
  * Show the next token's distribution in `element`.
  *
  * `state`: pieces (strings of the text so far), prompt (how many of them were given), forgotten (how many the model no longer
- * sees), logits (bytes, float32), labels (token id → string, for the largest logits), problem; with `send`, tokens can be
- * appended (`send({ append: id })`), taken back (`send({ undo: 1 })`, `send({ reset: 1 })`). `random` replaces Math.random.
+ * sees), logits (bytes, float32), labels (token id → string, for the largest logits), seen (ids in the text), tree (nodes: path,
+ * label, p), columns (temperature, pieces, p), problem; with `send`, tokens can be appended (`send({ append: id or ids })`) and taken
+ * back (`send({ undo: 1 })`, `send({ reset: 1 })`), the tree grown (`send({ grow: paths, branches, settings })`) and the text
+ * continued at three temperatures (`send({ compare: 1 })`). `random` replaces Math.random.
  * Returns `update(state)` and `destroy()`.
  */
 export function mount(element, state) {
   const random = state.random ?? Math.random;
-  let ranking = ranked(floats(state.logits));
-  let before = choices(ranking);
+  let logits = floats(state.logits);
+  let own = ranked(logits); // by the model; `ranking` is the order after the penalty
+  let ranking = own;
+  let before = choices(own);
   let after = before;
+  let ownOf = byId(); // token id -> the model's probability
   let drawn = -1; // rank of the token that is being appended
 
   const { root, say } = frame(element, "Sampling lab", "sampling");
@@ -129,8 +160,9 @@ export function mount(element, state) {
   const topK = slider("top-k", counts(V()), V(), (v) => off(v, V(), "all"), changed);
   const topP = slider("top-p", steps(0.01, 1, 99), 1, (v) => off(v, 1, "all"), changed);
   const minP = slider("min-p", steps(0, 1, 100), 0, (v) => off(v, 0, "all"), changed);
-  const settings = [temperature, topK, topP, minP];
-  const plain = button("Reset settings", () => { [1, V(), 1, 0].forEach((v, i) => { settings[i].value = v; }); changed(); });
+  const penalty = slider("penalty", steps(1, 2, 20), 1, (v) => off(v, 1, "none"), () => { rerank(); changed(); });
+  const settings = [temperature, topK, topP, minP, penalty];
+  const plain = button("Reset settings", () => { [1, V(), 1, 0, 1].forEach((v, i) => { settings[i].value = v; }); rerank(); changed(); }, "gl-actions");
 
   const results = make("dl", { class: "gl-results" });
   const result = (term) => {
@@ -149,20 +181,39 @@ export function mount(element, state) {
   let rows = [];
   const focusRow = roving(list, () => rows.map((row) => row.button), () => 1);
 
+  const branches = make("select", {}, ...[2, 3, 4, 5].map((n) => make("option", { value: n, selected: n === 3 }, String(n))));
+  const growButton = button("Grow every end (g)", grow);
+  const useButton = button("Append this path", () => { if (twigs[twig]) request({ append: twigs[twig].path }); });
+  const tree = make("ul", { class: "gl-tree", role: "tree", "aria-label": "Continuations; Enter grows one" });
+  const forest = make("div", { class: "gl-more" },
+    make("div", { class: "gl-bar gl-actions" }, make("b", {}, "Continuations as a tree"), growButton, field("branches", branches), useButton), tree);
+  let twigs = [], twig = 0;
+  const focusTwig = roving(tree, () => [...tree.children], () => 1, (i) => { twig = i; tellTwig(); });
+  const columns = make("div", { class: "gl-three" });
+  const beside = make("div", { class: "gl-more" },
+    make("div", { class: "gl-bar gl-actions" }, make("b", {}, "At temperatures 0, 0.7 and 2.0"), button("Continue the text three times", () => request({ compare: 1 }))), columns);
+
   root.append(
     text, problem,
-    ...(state.send ? [make("div", { class: "gl-bar" }, sampleButton, undoButton, resetButton)] : []),
+    ...(state.send ? [make("div", { class: "gl-bar gl-actions" }, sampleButton, undoButton, resetButton)] : []),
     make("div", { class: "gl-settings" }, ...settings.map((setting) => setting.row)),
     results,
     make("div", { class: "gl-bar" },
       make("p", { class: "gl-key gl-muted" },
         make("span", {}, make("i", { class: "gl-before" }), "the model’s own probability"),
         make("span", {}, make("i", { class: "gl-after" }), "what is drawn from")), plain),
-    list, rest,
+    list, rest, ...(state.send || state.tree.length ? [forest] : []), ...(state.send || state.columns.length ? [beside] : []),
   );
+  const tabulate = foot(root, { name: "next-tokens", say, table: (limit) => ({
+    caption: `The next token after ${quoted(state.pieces.at(-1))}`,
+    columns: ["rank", "token", "id", "logit", "probability by the model", "probability drawn from"],
+    rows: Array.from({ length: Math.min(V(), limit) }, (_, rank) => [rank + 1, state.labels[ranking.ids[rank]] ?? `id ${ranking.ids[rank]}`,
+      ranking.ids[rank], logits[ranking.ids[rank]], ownOf[ranking.ids[rank]], after.probabilities[rank]]),
+    total: V(),
+  }) });
   root.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || !state.send) return;
-    const action = { s: sampleButton, u: undoButton }[event.key];
+    const action = { s: sampleButton, u: undoButton, g: growButton }[event.key];
     if (!action) return;
     event.preventDefault();
     if (!action.disabled) action.click();
@@ -188,7 +239,75 @@ export function mount(element, state) {
     render();
   }
 
-  // Rows stay in their order while settings move: temperature never changes a rank.
+  function byId() {
+    const values = new Float64Array(own.ids.length);
+    own.ids.forEach((id, rank) => { values[id] = before.probabilities[rank]; });
+    return values;
+  }
+
+  function rerank() {
+    const first = ranking.ids.slice(0, BARS).join();
+    ranking = penalty.value === 1 ? own : ranked(penalised(logits, state.seen, penalty.value));
+    if (ranking.ids.slice(0, BARS).join() !== first) build();
+  }
+
+  const chosen = () => ({ temperature: temperature.value, topK: topK.value, topP: topP.value, minP: minP.value });
+
+  function grow() {
+    const paths = twigs.length ? twigs.filter(({ leaf }) => leaf).map(({ path }) => path) : [[]];
+    growAt(paths);
+  }
+
+  function growAt(paths) {
+    const { temperature: t, topK: k, topP: p, minP: m } = chosen();
+    request({ grow: paths, branches: Number(branches.value),
+      settings: { temperature: t, top_k: k === V() ? null : k, top_p: p === 1 ? null : p, min_p: m || null, repetition_penalty: penalty.value } });
+  }
+
+  function tellTwig() {
+    const node = twigs[twig];
+    useButton.disabled = !node;
+    if (node) useButton.setAttribute("aria-label", `Append this path, ${quoted(along(node))}`);
+  }
+
+  const along = (node) => twigs.filter(({ path }) => path.length <= node.path.length && path.every((id, i) => id === node.path[i])).map(({ label }) => label).join("");
+
+  function showTree() {
+    const kept = twigs[twig]?.path.join();
+    const focused = tree.contains(document.activeElement);
+    twigs = flattened(state.tree);
+    twig = Math.max(0, twigs.findIndex(({ path }) => path.join() === kept));
+    tree.replaceChildren(...twigs.map((node, i) => {
+      const bar = make("i", { class: "gl-after" });
+      bar.style.transform = `scaleX(${node.p})`;
+      const item = make("li", {
+        role: "treeitem", tabindex: "-1", "aria-level": node.path.length, "aria-selected": String(i === twig), "aria-expanded": node.leaf ? null : "true",
+        onclick: () => { focusTwig(i, true); if (node.leaf && state.send) growAt([node.path]); },
+        onkeydown: (event) => { if (event.key === "Enter" && node.leaf && state.send) { event.preventDefault(); growAt([node.path]); } },
+      }, make("span", { class: "gl-name" }, make("bdi", {}, shown(node.label))), make("span", { class: "gl-track" }, bar),
+        make("span", { class: "gl-number" }, percent(node.p)), make("span", { class: "gl-number" }, make("small", {}, "path "), percent(node.along)));
+      item.style.setProperty("--level", node.path.length - 1);
+      return item;
+    }));
+    tree.hidden = !twigs.length;
+    focusTwig(twig, focused);
+    tellTwig();
+  }
+
+  function showColumns() {
+    columns.replaceChildren(...state.columns.map(({ temperature: t, pieces, p }) => {
+      const mean = p.reduce((sum, x) => sum + Math.log(x), 0) / p.length;
+      return make("div", {}, make("p", { class: "gl-muted" }, `temperature ${t === 0 ? "0 (greedy)" : t.toFixed(1)}: ${(-mean).toFixed(2)} nats a token by the model`),
+        make("p", { class: "gl-text" }, make("span", { class: "gl-prompt" }, "…"), ...pieces.map((piece, i) => {
+          const token = make("span", { class: "gl-token", title: `${shown(piece)}: ${percent(p[i])}` }, inline(piece));
+          token.style.setProperty("--w", Math.sqrt(p[i]).toFixed(2));
+          return token;
+        })));
+    }));
+    columns.hidden = !state.columns.length;
+  }
+
+  // Rows stay in their order while settings move, but for the penalty: temperature never changes a rank.
   function build() {
     const n = Math.min(BARS, V());
     list.style.setProperty("--rows", Math.ceil(n / 2));
@@ -199,10 +318,11 @@ export function mount(element, state) {
       const note = make("small", {}, "");
       const value = make("span", {}, "");
       const number = make("span", { class: "gl-number" }, note, value);
-      ghost.style.transform = `scaleX(${before.probabilities[rank]})`;
+      const spoken = make("span", { class: "gl-unseen" }, "");
+      ghost.style.transform = `scaleX(${ownOf[ranking.ids[rank]]})`;
       const button = make("button", { type: "button", tabindex: "-1", onclick: () => pick(rank) },
-        make("span", { class: "gl-name" }, make("bdi", {}, shown(label))), make("span", { class: "gl-track" }, ghost, bar), number);
-      return { label, bar, note, value, button, item: make("li", {}, button) };
+        make("span", { class: "gl-name" }, make("bdi", {}, shown(label))), make("span", { class: "gl-track" }, ghost, bar), number, spoken);
+      return { bar, note, value, spoken, button, item: make("li", {}, button) };
     });
     const focused = list.contains(document.activeElement);
     list.replaceChildren(...rows.map((row) => row.item));
@@ -210,26 +330,27 @@ export function mount(element, state) {
   }
 
   function render() {
-    after = choices(ranking, { temperature: temperature.value, topK: topK.value, topP: topP.value, minP: minP.value });
-    rows.forEach(({ label, bar, note, value, button, item }, rank) => {
+    after = choices(ranking, chosen());
+    rows.forEach(({ bar, note, value, spoken, item }, rank) => {
       const p = after.probabilities[rank];
       const cut = rank >= after.kept && Object.entries(after.cuts).find(([, length]) => rank >= length)[0];
-      const [own, now] = [percent(before.probabilities[rank]), percent(p)];
+      const [own, now] = [percent(ownOf[ranking.ids[rank]]), percent(p)];
       bar.style.transform = `scaleX(${p})`;
       write(note, cut ? `${cut}: ${own} → ` : own === now ? "" : `${own} → `);
       write(value, now);
       item.classList.toggle("gl-cut", Boolean(cut));
       item.classList.toggle("gl-drawn", rank === drawn);
-      button.setAttribute("aria-label", `${quoted(label)}: ${now}${cut ? `, cut by ${cut}` : ""}; the model’s own ${own}`);
+      write(spoken, ` ${cut ? `cut by ${cut}; ` : ""}the model’s own ${own}`);
     });
     const others = V() - rows.length;
-    const tail = (distribution) => { let sum = 0; for (let r = rows.length; r < V(); r++) sum += distribution.probabilities[r]; return sum; };
-    rest.textContent = others > 0 ? `${others.toLocaleString("en")} more tokens together: ${percent(tail(after))}; the model’s own ${percent(tail(before))}.` : "";
+    const tail = (probability) => { let sum = 0; for (let r = rows.length; r < V(); r++) sum += probability(r); return sum; };
+    rest.textContent = others > 0 ? `${others.toLocaleString("en")} more tokens together: ${percent(tail((r) => after.probabilities[r]))}; the model’s own ${percent(tail((r) => ownOf[ranking.ids[r]]))}.` : "";
     showEntropy(`${after.entropy.toFixed(2)} nats`, `the model’s own ${before.entropy.toFixed(2)}`);
     const open = ({ entropy }) => Math.exp(entropy).toLocaleString("en", { maximumSignificantDigits: entropy < 4.6 ? 2 : 3 });
     showChoice(`among ${open(after)} tokens`, `the model’s own ${open(before)}`);
     showKept(after.kept.toLocaleString("en"), `of ${V().toLocaleString("en")}`);
     showMass(percent(after.mass), temperature.value === 1 ? "of the model’s own" : "at this temperature");
+    tabulate();
   }
 
   function showText() {
@@ -245,25 +366,35 @@ export function mount(element, state) {
 
   build();
   showText();
+  showTree();
+  showColumns();
   render();
   theme(root);
   const stop = watch(root, () => theme(root));
   return {
     update(next) {
       const length = state.pieces.length;
+      const nodes = twigs.length;
       state = { ...state, ...next };
       const size = V();
-      ranking = ranked(floats(state.logits));
+      logits = floats(state.logits);
+      ranking = own = ranked(logits);
       if (V() !== size) topK.restop(counts(V()));
-      before = choices(ranking);
+      before = choices(own);
+      ownOf = byId();
+      if (penalty.value !== 1) ranking = ranked(penalised(logits, state.seen, penalty.value));
       drawn = -1;
       build();
       showText();
+      showTree();
+      showColumns();
       render();
       root.removeAttribute("aria-busy");
       if (state.problem) say(state.problem);
-      else if (state.pieces.length > length) say(`Appended ${quoted(state.pieces.at(-1))}`);
-      else say("Taken back");
+      else if (state.pieces.length > length) say(`Appended ${quoted(state.pieces.slice(length).join(""))}`);
+      else if (state.pieces.length < length) say("Taken back");
+      else if (twigs.length !== nodes) say(`${twigs.length} continuations in the tree`);
+      else say("Continued three times");
       ask.answered();
     },
     destroy() {
@@ -274,4 +405,4 @@ export function mount(element, state) {
   };
 }
 
-export default adapter(mount, ["pieces", "prompt", "forgotten", "logits", "labels", "problem"]);
+export default adapter(mount, ["pieces", "prompt", "forgotten", "logits", "labels", "seen", "tree", "columns", "problem"]);

@@ -1,0 +1,173 @@
+"""The kernel's side of the attention viewer: scores, marks, a second text, silenced heads."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from gptlib import GPT, CharTokenizer, GPTConfig, load_model, tales
+from gptlib.interpret import PATTERNS, ablate_heads, attention_maps, head_scores
+from gptlib.plots import plot_attention_heads
+from gptlib.widgets import AttentionViewer
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz <>.\n"
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return CharTokenizer.train(LETTERS)
+
+
+@pytest.fixture(scope="module")
+def model(tokenizer):
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(tokenizer.vocab_size, 32, 16, n_layer=3, n_head=4, n_kv_head=2, window=9, position="rotary"))
+    for parameter in model.parameters():
+        parameter.data.mul_(5)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def story():
+    return tales.split("test", 1)[0]
+
+
+def ask(viewer, **changes):
+    request = {"text": viewer.text, "other": viewer.other_text, "silenced": viewer.silenced, **changes}
+    viewer._handle_custom_msg(request, [])
+    return viewer
+
+
+def maps_of(viewer, name="weights", ids=None):
+    T = len(ids or viewer.ids)
+    rows, columns = np.tril_indices(T)
+    sent = np.frombuffer(getattr(viewer, name), dtype=viewer.dtype)
+    maps = np.zeros((viewer.layers, viewer.heads, T, T), dtype=np.float32)
+    maps[:, :, rows, columns] = sent.reshape(viewer.layers, viewer.heads, -1)
+    return maps
+
+
+def test_scores_are_those_of_interpret(model, tokenizer):
+    viewer = AttentionViewer(model, tokenizer, "the cat sat on the mat")
+    expected = head_scores(model, torch.tensor([viewer.ids]))
+    sent = np.frombuffer(viewer.scores, dtype=np.float32).reshape(3, 4, 7)
+    np.testing.assert_allclose(sent[..., 0], expected.entropy, rtol=1e-5)
+    np.testing.assert_allclose(sent[..., 1], expected.distance, rtol=1e-5)
+    for i, name in enumerate(PATTERNS):
+        np.testing.assert_allclose(sent[..., 2 + i], expected.patterns[name], rtol=1e-5, atol=1e-7)
+        assert viewer.chance[2 + i] == pytest.approx(expected.chance[name])
+    assert viewer.chance[:2] == pytest.approx([expected.chance["entropy"], expected.chance["distance"]])
+    assert viewer.labels == [list(expected.label(n, h)[:2]) for n in range(3) for h in range(4)]
+
+
+def test_where_nothing_repeats_there_is_nothing_to_score(model, tokenizer):
+    assert AttentionViewer(model, tokenizer, "abc").chance[5:] == [None, None]
+    alone = AttentionViewer(model, tokenizer, "a")
+    assert alone.chance == [None] * 7
+    assert {name for name, _ in alone.labels} == {"mixed"}
+    assert not np.isnan(np.frombuffer(alone.scores, dtype=np.float32)).any()
+    assert alone._repr_mimebundle_()[0]["image/png"]
+
+
+def test_a_second_text_comes_with_its_own_weights(model, tokenizer):
+    viewer = AttentionViewer(model, tokenizer, "the cat sat", other="the dog ran home")
+    assert "".join(viewer.other_tokens) == "the dog ran home"
+    np.testing.assert_allclose(
+        maps_of(viewer, "other_weights", viewer.other_ids),
+        attention_maps(model, torch.tensor([viewer.other_ids]))[:, 0],
+        atol=1e-6,
+    )
+    assert set(viewer.next_tokens) == {"tokens", "whole", "now", "other"}
+    ask(viewer, other="")
+    assert (viewer.other_weights, viewer.other_tokens, "other" in viewer.next_tokens) == (b"", [], False)
+    kept = viewer.weights
+    assert "33 tokens and the model sees at most 32" in ask(viewer, other="a" * 33).problem
+    assert (viewer.weights, viewer.other_text) == (kept, "")
+
+
+def test_a_silenced_head_changes_what_comes_after_it_and_the_next_token(model, tokenizer):
+    viewer = AttentionViewer(model, tokenizer, "the cat sat")
+    before, whole = maps_of(viewer), viewer.next_tokens
+    assert whole["whole"] == whole["now"]
+    ask(viewer, silenced=[[1, 2]])
+    after = maps_of(viewer)
+    ids = torch.tensor([viewer.ids])
+    with ablate_heads(model, [(1, 2)]), torch.no_grad():
+        logits, _ = model(ids)
+        expected = attention_maps(model, ids)[:, 0]
+    np.testing.assert_allclose(after, expected, atol=1e-6)
+    np.testing.assert_array_equal(after[:2], before[:2])
+    assert np.abs(after[2] - before[2]).max() > 1e-3
+    p = logits[0, -1].softmax(-1)
+    tokens = [tokenizer.encode(token)[0] for token in viewer.next_tokens["tokens"]]
+    np.testing.assert_allclose(viewer.next_tokens["now"], p[tokens], atol=1e-6)
+    assert viewer.next_tokens["now"] != viewer.next_tokens["whole"]
+    assert p.argmax() in tokens
+    assert viewer.silenced == [[1, 2]]
+    ask(viewer, silenced=[])
+    np.testing.assert_array_equal(maps_of(viewer), before)
+    assert viewer.next_tokens == whole
+    assert not model.noted
+
+
+def test_a_head_that_is_not_there_is_refused(model, tokenizer):
+    viewer = AttentionViewer(model, tokenizer, "abc")
+    assert "layer 3 does not exist; use 0 to 2" in ask(viewer, silenced=[[3, 0]]).problem
+    assert viewer.silenced == []
+    assert ask(viewer, silenced=[[2, 0]]).problem == ""
+
+
+def test_marks_of_a_story_are_its_words(story):
+    model, tokenizer = load_model("tales")
+    viewer = AttentionViewer(model, tokenizer, story)
+    assert viewer.text == story.text
+    with_source = [mark for mark in story.marks if mark.antecedent]
+    assert [kind for kind, *_ in viewer.marks] == [mark.kind for mark in with_source]
+    for (_, start, end, first, last), mark in zip(viewer.marks, with_source, strict=True):
+        assert mark.text in "".join(viewer.tokens[start:end])
+        assert story.text[slice(*mark.antecedent)] in "".join(viewer.tokens[first:last])
+        assert len("".join(viewer.tokens[start:end])) <= len(mark.text) + 2
+    assert AttentionViewer(model, tokenizer, story.text).marks == []
+
+
+def test_marks_after_an_edit_are_those_that_still_hold(story):
+    model, tokenizer = load_model("tales")
+    viewer = AttentionViewer(model, tokenizer, story)
+    marks = viewer.marks
+    cut = story.marks[len(story.marks) // 2].start
+    ask(viewer, text=story.text[:cut] + "nothing at all.")
+    assert 0 < len(viewer.marks) < len(marks)
+    assert viewer.marks == marks[: len(viewer.marks)]
+    other = tales.split("test", 2)[1]
+    ask(viewer, text=other.text)  # another whole story has marks of its own
+    assert [kind for kind, *_ in viewer.marks] == [mark.kind for mark in other.marks if mark.antecedent]
+
+
+def test_the_picture_names_clear_patterns():
+    model, tokenizer = load_model("tales")
+    viewer = AttentionViewer(model, tokenizer, "<|endoftext|>" + tales.split("test", 1)[0].text)
+    alt = viewer._repr_mimebundle_()[1]["image/png"]["alt"]
+    named = [(n // 4, n % 4, name) for n, (name, _) in enumerate(viewer.labels) if name != "mixed"]
+    assert named, "this model has a head that rests on the first token"
+    assert all(f"{name} in layer {layer}, head {head}" in alt for layer, head, name in named)
+
+
+def test_all_of_smollms_size_is_one_message_of_a_few_megabytes(tokenizer):
+    model = GPT(GPTConfig(tokenizer.vocab_size, 128, 18, n_layer=30, n_head=9, n_kv_head=3))
+    viewer = AttentionViewer(model, tokenizer, ("the cat sat on the mat " * 6)[:128])
+    assert (viewer.layers, viewer.heads, len(viewer.ids)) == (30, 9, 128)
+    state = viewer.get_state()
+    binary = sum(len(value) for value in state.values() if isinstance(value, bytes))
+    assert binary == 2 * 30 * 9 * 128 * 129 // 2 + 4 * 30 * 9 * 7
+    rest = sum(len(str(value)) for name, value in state.items() if not isinstance(value, bytes) and name[0] != "_")
+    assert rest < 100_000
+    assert math.isclose(np.frombuffer(viewer.weights, dtype=np.float16)[0], 1)
+
+
+def test_labels_of_the_picture_must_be_one_a_head():
+    with pytest.raises(ValueError, match="3 labels for 2 layers of 2 heads; give 4"):
+        plot_attention_heads(np.ones((2, 2, 1, 1)), title="Too few", labels=["self"] * 3)
+    figure = plot_attention_heads(np.ones((2, 2, 1, 1)), title="One", labels=["mixed", "mixed", "self", "mixed"])
+    assert "Clear patterns: self in layer 1, head 0." in figure.alt
+    assert [text.get_text() for text in figure.axes[0].texts] == ["self"]
