@@ -425,10 +425,14 @@ check("attention.causal_mask", hint=1)
 #
 # | | lesson | exercises |
 # |---|---|---|
-# | 00 | Ten minutes with a GPT (this one) | |
+# | 00 | Ten minutes with a GPT (this one) | [one, 3 minutes](../exercises/00_welcome.ipynb) |
+# | 01 | [Text to tokens](01_text_to_tokens.ipynb) | [three, about 25 minutes](../exercises/01_text_to_tokens.ipynb) |
+# | 02 | [Predicting the next token](02_predicting_the_next_token.ipynb) | [three, about 30 minutes](../exercises/02_predicting_the_next_token.ipynb) |
 # | 03 | [Attention: which tokens to look at](03_attention.ipynb) | [four, about 40 minutes](../exercises/03_attention.ipynb) |
+# | 04 | [Many heads: looking at several places at once](04_many_heads.ipynb) | [three, about 30 minutes](../exercises/04_many_heads.ipynb) |
+# | 06 | | [three, about 25 minutes](../exercises/06_the_block.ipynb) |
 #
-# These are the lessons of this edition.
+# These are the lessons of this edition; the lesson to set 06 is still to come, and its exercises say all that they ask.
 #
 # **Reading.** Every lesson goes *predict* (answer before you open the answer), *run*, *explain*. A measured number in the text
 # is written by the cell that measured it, here and now.
@@ -455,7 +459,7 @@ for finding in examine():
         print(f"{finding.name:<14}", "ok" if finding.ok else f"MISSING: {finding.text}")
 
 # %% [markdown] name="progress"
-# And this is where you stand with the exercises, as far as this session knows:
+# And this is where you stand with the exercises. Checks keep your best result beside the notebooks, in `.gptlib-progress.json`:
 
 # %% name="show_progress"
 from gptlib.checks import progress
@@ -469,8 +473,9 @@ progress()
 # 2. What a token gathers depends on itself and on what stands before it, and never on what comes later.
 # 3. Where its training text was silent, a GPT answers in the same voice as where it was not.
 #
-# **Next:** [Attention](03_attention.ipynb) takes the maps above apart, and in [its exercises](../exercises/03_attention.ipynb)
-# you build them.
+# **Next:** [Text to tokens](01_text_to_tokens.ipynb), and so on in order. If you cannot wait,
+# [Attention](03_attention.ipynb) takes the maps above apart, and in [its exercises](../exercises/03_attention.ipynb) you build
+# them.
 #
 # ## Where to read more
 #
