@@ -76,7 +76,7 @@ for t in range(len(inputs)):
 # pass, because its attention never lets a position see what comes later (lesson 03).
 #
 # You will read that a language model is trained by hiding *the last word* of a text. It is not: every position is a target, and
-# the last one is one of hundreds. Counted in lessons learned per text read, that is most of why the method is so good.
+# the last one is one of hundreds. Much of the method's success is that a text read once teaches so much.
 #
 # **Predict.** Targets are the ids without the first. With texts side by side, `batch[:, 1:]` is (B, T), and a loss wants them in a
 # row, (B · T,). What does `batch[:, 1:].view(-1)` do?
@@ -288,7 +288,7 @@ figure, axes = picture(
 axes.plot(q, cost)
 axes.plot(0.7, entropy, "o", color=VERMILION)
 axes.annotate(
-    f"{entropy:.2f} nats at q = 0.7", (0.7, entropy), textcoords="offset points", xytext=(-150, -4), color=VERMILION
+    f"{entropy:.2f} nats at q = 0.7", (0.7, entropy), textcoords="offset points", xytext=(-70, -20), color=VERMILION
 )
 axes.set(xlabel="stated probability q", ylabel="expected loss (nats)", ylim=(0, 2.5))
 say("The lowest expected loss is at q = {best:.2f}: {least:.2f} nats.", best=q[cost.argmin()], least=cost.min())
@@ -644,7 +644,7 @@ figure, axes = picture(
 )
 axes.plot(list(above.values()), list(above), "o", color=BLUE)
 for name, nats in above.items():
-    axes.annotate(f"{nats:.2f}", (nats, name), textcoords="offset points", xytext=(8, 4), fontsize=9)
+    axes.annotate(f"{nats:.3f}", (nats, name), textcoords="offset points", xytext=(8, 4), fontsize=9)
 axes.set(xlabel="nats per token above the floor", xscale="symlog", xlim=(0, 12))
 axes.set_xticks([0, 1, 2, 5, 10], ["0", "1", "2", "5", "10"])
 axes.invert_yaxis()
@@ -756,7 +756,8 @@ axes.legend(frameon=False)
 figure
 
 # %% [markdown] name="recurrent_explained"
-# The slope passes through one step for every token of distance, and shrinks at each. What has no slope is not learned, so that what stands far back is learned late
+# After so few steps the LSTM is not ahead; what its gates buy shows in the figure, and only far back. The slope passes through one
+# step for every token of distance, and shrinks at each. What has no slope is not learned, so that what stands far back is learned late
 # or never. This is the **vanishing gradient**. The second trouble is time: step t needs the state of step t − 1, so a text of a
 # thousand tokens takes a thousand steps one after the other, however many processors there are. Attention reaches any token in
 # one step, and all positions at once. That is lesson 03.
