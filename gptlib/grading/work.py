@@ -4,6 +4,7 @@ import hashlib
 import json
 import signal
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -39,7 +40,8 @@ def serve(task: Task, replies: Connection) -> None:
         words = {"result": result.as_dict()}
     except Exception as error:
         words = {"failed": clean(f"{type(error).__name__}: {error}")}
-    replies.send_bytes(json.dumps(words).encode())
+    with suppress(BrokenPipeError):  # whoever started this has ended, and nobody waits for a result
+        replies.send_bytes(json.dumps(words).encode())
     replies.close()
 
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from gptlib.plots.style import BLUE, GREY, VERMILION, Picture, picture
+from gptlib.plots.style import BLUE, GREY, VERMILION, Picture, picture, style
 
 EDGES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
@@ -37,7 +37,8 @@ def plot_guesses(nats: Mapping[str, float], said: Sequence[tuple[float, bool]], 
     alt = f"{title}. Mean loss over {n} words in nats: {losses}." + (f" Calibration: {came}." if came else "")
     figure, axes = picture(8.4, 2.9, alt=alt, title=title)
     axes.remove()
-    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    with style():
+        left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     names = list(nats)
     left.barh(names, list(nats.values()), color=[VERMILION if name == "you" else BLUE for name in names])
     for name, value in nats.items():

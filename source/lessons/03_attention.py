@@ -22,14 +22,15 @@
 #
 # The course brings a small GPT that was trained on stories. Here is the beginning of one:
 #
-# > Otto lived in the lighthouse. One winter day Otto saw a fox beside a river. The fox did not cross the
+# > One afternoon Otto went to the beach with nine coins. There a girl was selling an old map. "How much is it?" asked Otto.
+# > "Two coins," said the
 #
 # **Predict.** Which word comes next, and which word of the text do you need to have read to know it?
 #
 # <details><summary>Answer</summary>
 #
-# *river*, and you need *river*: the word stands a few words back. The last word, *the*, is of no help. After *the* nearly
-# every thing in these stories can follow.
+# *girl*, and you need *girl*: the word stands half the text back. The last word, *the*, is of no help. After *the* nearly
+# everything in these stories can follow.
 #
 # </details>
 
@@ -46,24 +47,25 @@ from gptlib.prose import near, reveal
 
 model, tokenizer = load_model("tales")
 story = (
-    "<|endoftext|>Otto lived in the lighthouse. One winter day Otto saw a fox beside a river. The fox did not cross the"
+    "<|endoftext|>One afternoon Otto went to the beach with nine coins. There a girl was selling an old map. "
+    '"How much is it?" asked Otto. "Two coins," said the'
 )
-for thing in ("river", "road", "bridge", "field"):
-    ids = torch.tensor([tokenizer.encode(story.replace("a river", f"a {thing}"))])  # (1, T)
+for seller in ("girl", "boy", "soldier", "nurse"):
+    ids = torch.tensor([tokenizer.encode(story.replace("a girl", f"a {seller}"))])  # (1, T)
     logits, _ = model(ids)  # (1, T, V): a score for every possible next token, at every position
     probability, best = logits[0, -1].softmax(dim=-1).max(dim=-1)
-    print(f"beside a {thing} … did not cross the{tokenizer.decode([best.item()])}   {probability:.2%}")
+    print(f"There a {seller} was selling … said the{tokenizer.decode([best.item()])}   {probability:.2%}")
 
 # %% [markdown] name="thing_explained"
 # (`<|endoftext|>` stands between stories, and the model sees one before each. The pictures call it *start*.)
 #
 # A model that sees only the last token could not do that. At the last position something must have arrived from the position
-# of *river*. In a GPT there is exactly one kind of part through which anything passes from one position to another, and that
+# of *girl*. In a GPT there is exactly one kind of part through which anything passes from one position to another, and that
 # is **attention**; every other part works on each position alone.
 #
 # The bundled model has several layers with several heads of attention each. A **head** gives every position a row of weights,
 # which say from where it takes how much. `record` keeps what a model computes on the way, by name. Let us look for the head
-# in which the last position takes most from *river*.
+# in which the last position takes most from *girl*.
 
 # %% name="find_head"
 ids = torch.tensor([tokenizer.encode(story)])  # (1, T)
@@ -73,19 +75,19 @@ with record(model) as run:
     model(ids)
 n_layer, n_head = model.config.n_layer, model.config.n_head
 all_weights = torch.stack([run[f"blocks.{i}.attention.weights"][0] for i in range(n_layer)])  # (L, H, T, T)
-river = tokens.index(" river")
-layer, head = divmod(int(all_weights[:, :, -1, river].argmax()), n_head)
+girl = tokens.index(" girl")
+layer, head = divmod(int(all_weights[:, :, -1, girl].argmax()), n_head)
 recorded = all_weights[layer, head]  # (T, T)
 say(
-    "The text has {T} tokens. Of {n} heads, the one that takes most from `river` is head {head} "
+    "The text has {T} tokens. Of {n} heads, the one that takes most from `girl` is head {head} "
     "of layer {layer} (both count from 0): {w:.0%} of its last row lies there.",
     T=T,
     n=n_layer * n_head,
     head=head,
     layer=layer,
-    w=near(recorded[-1, river], 0.99, 0.2),
+    w=near(recorded[-1, girl], 0.92, 0.05),
 )
-plot_attention(recorded, tokens, title="One head, all its rows: the last one finds the river")
+plot_attention(recorded, tokens, title="One head, all its rows: the last one finds the girl")
 
 # %% [markdown] name="reading_the_map"
 # A row belongs to a token that looks, a column to a token that is looked at, and each row sums to 1. The upper triangle is
@@ -148,9 +150,10 @@ print(look_up(torch.tensor([0.0, 0.0])).tolist())
 # A query asks, a key advertises, a value is what is handed over. Nobody told the model so: the three matrices start as noise,
 # and what they come to mean follows from where their products stand in the formula below.
 #
-# Now with the numbers of the head from the picture. One thing comes in between that this lesson does not explain: the bundled
-# model turns each query and key by an angle that grows with its position, which is how it knows where tokens stand. A later
-# lesson takes that apart; here it is one line.
+# Now with the numbers of the head from the picture. Two things come in between that this lesson does not explain. The bundled
+# model brings all queries to one length, and all keys, so that no score can grow beyond all bounds; and it turns each of them by
+# an angle that grows with its position, which is how it knows where tokens stand. Later lessons take both apart; here each is
+# one line.
 
 # %% name="q_k_v"
 C, D = model.config.n_embd, model.config.head_dim
@@ -159,8 +162,9 @@ all_heads = model.blocks[layer].attention.qkv.weight.detach()  # (3 · C, C): al
 rows = slice(head * D, head * D + D)
 W_q, W_k, W_v = (W[rows] for W in all_heads.chunk(3))  # 3 × (D, C): this head's share
 q, k, v = x @ W_q.T, x @ W_k.T, x @ W_v.T  # (T, C) @ (C, D) -> 3 × (T, D)
-turn = model.blocks[layer].attention.rotary
-q, k = turn(q), turn(k)
+part = model.blocks[layer].attention
+q, k = part.q_norm(q).detach(), part.k_norm(k).detach()  # no slopes are wanted here
+q, k = part.rotary(q), part.rotary(k)
 print(f"x {tuple(x.shape)} @ W_q.T {tuple(W_q.T.shape)} -> q {tuple(q.shape)}, and k and v likewise")
 their_q = run[f"blocks.{layer}.attention.q"][0, head]  # (T, D)
 print("the same q as the model's:", torch.allclose(q, their_q, atol=1e-5))
@@ -186,10 +190,10 @@ say("The output is the model's own to within {d:.0e}.", d=difference)
 figure, axes = picture(
     7.2,
     3.0,
-    title=f"Softmax turns a lead in score into {weights[river]:.0%} of the weight",
-    alt=f"Bars: the scores of {T} keys. River has the highest, and {weights[river]:.0%} of the weight.",
+    title=f"Softmax turns a lead in score into {weights[girl]:.0%} of the weight",
+    alt=f"Bars: the scores of {T} keys. Girl has the highest, and {weights[girl]:.0%} of the weight.",
 )
-axes.bar(range(T), scores, color=[VERMILION if s == river else BLUE for s in range(T)])
+axes.bar(range(T), scores, color=[VERMILION if s == girl else BLUE for s in range(T)])
 for s in (weights >= 0.005).nonzero()[:, 0].tolist():
     axes.text(s, max(scores[s], 0), f"{weights[s]:.0%}", ha="center", va="bottom", fontsize=9)
 axes.set_xticks(range(T), tokens, rotation=90, fontsize=9)
@@ -198,7 +202,7 @@ axes.margins(y=0.15)
 figure
 
 # %% [markdown] name="value_is_not_token"
-# The weights say *where from*; what arrives is still to be said. It is not the token *river* and not even its vector $x$, but
+# The weights say *where from*; what arrives is still to be said. It is not the token *girl* and not even its vector $x$, but
 # $W_v\,x$, which has $D$ numbers where $x$ has $C$. A head looks at a place and takes one aspect of what is there.
 
 # %% [markdown] name="all_rows"
@@ -679,12 +683,12 @@ scores = q @ k.T / math.sqrt(D)  # (T, T): the head of the first picture, withou
 above_diagonal = torch.triu_indices(T, T, offset=1)
 both_ways = torch.stack([scores, scores.T])[:, *above_diagonal]  # (2, pairs)
 say(
-    "Position {t} scores {there:.1f} with the key of `river`; the query of `river` scores {back:.1f} with "
+    "Position {t} scores {there:.1f} with the key of `girl`; the query of `girl` scores {back:.1f} with "
     "the key of position {t}. Over all pairs the correlation of the two directions is {r:.2f}; "
     "were they the same, it would be 1.",
     t=t,
-    there=scores[t, river],
-    back=scores[river, t],
+    there=scores[t, girl],
+    back=scores[girl, t],
     r=torch.corrcoef(both_ways)[0, 1],
 )
 
@@ -742,7 +746,7 @@ print(f"module: differs by {difference:.0e}")
 #
 # - Which heads mostly look one token back?
 # - Change a word late in the text. Which rows of which heads change?
-# - Put *a bridge* in place of *a river*. Does the same head find it?
+# - Put *a soldier* in place of *a girl*. Does the same head find it?
 #
 # (Where no kernel runs, as on GitHub, you see a still picture of it.)
 

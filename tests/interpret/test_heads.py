@@ -225,9 +225,8 @@ def test_bad_arguments_say_what_would_do() -> None:
         head_scores(model, TEXT).above_chance("inductoin")
 
 
-def test_the_bundled_model_has_a_sink() -> None:
-    """Tales never repeats random tokens, so no head learns induction from them; a head at rest is there."""
+def test_the_bundled_model_has_learned_no_induction() -> None:
+    """Tales never repeats random tokens, so nothing taught it to copy them."""
     model, tokenizer = load_model("tales")
     scores = induction_scores(model, begin=tokenizer.end_id)
-    assert scores.above_chance("first").max() > 0.5
     assert scores.patterns["induction"].max() < 0.2

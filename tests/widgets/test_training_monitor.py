@@ -22,6 +22,14 @@ TEXT = "the cat sat on the mat. a dog saw it, and ran off; who knows why?\n" * 1
 CORPUS, TOKENIZER = Corpus("verse", TEXT[:650], TEXT[650:]), CharTokenizer.train(TEXT)
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C raises, as in a kernel; tests that were started in the background ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def gpt(seed=0):
     torch.manual_seed(seed)
     return GPT(GPTConfig(vocab_size=TOKENIZER.vocab_size, n_positions=8, n_embd=12, n_layer=2, n_head=3, dropout=0.1))
@@ -120,7 +128,7 @@ def test_pause_save_stop_and_go_on_from_the_view(tmp_path):
     assert torch.equal(weights(whole), weights(view._model))
 
 
-def test_interrupting_the_cell_that_waits_saves(tmp_path):
+def test_interrupting_the_cell_that_waits_saves(tmp_path, interruptible):
     view = monitor(tmp_path, steps=5000)
     view.start()
     until(lambda: view.log)
