@@ -119,11 +119,11 @@ RECIPES: dict[str, dict[str, Any]] = {
     "shakespeare-gpu": {"steps": 5000, "batch_size": 64, "learning_rate": 1e-3, "warmup_steps": 100, "keep": "best"},
     # Some five minutes on two cores. The bundled model had more of the same: MODEL_CARD.md beside it has the command.
     "tales": {
-        "steps": 1000,
+        "steps": 1200,
         "batch_size": 8,
         "learning_rate": 3e-3,
         "min_learning_rate": 0.0,
         "optimizer": "muon",
-        "eval_every": 100,
+        "eval_every": 200,
     },
 }
