@@ -46,8 +46,10 @@ class Anything(torch.Tensor):
     shape = property(lambda self: self)
     def __getattr__(self, name): return lambda *a, **k: True
 """
+# By a name that is made up at run time: a plain import is refused before anything is run.
 PROTOCOL = """
-import gptlib.grading.wire as wire, sys, os
+import importlib, sys, os
+wire = importlib.import_module("gptlib.grading.wire")
 frame = sys._getframe()
 token = None
 while frame is not None:
@@ -97,7 +99,8 @@ ATTACKS = {
     ),
     "patched_probe": Attack(
         "patched probing functions",
-        "import gptlib.checks.probing as p\np.tensor = p.run = lambda *a, **k: {'mask': True}\n" + mask(""),
+        "import importlib\np = importlib.import_module('gptlib.checks.probing')\np.tensor = p.run = lambda *a, **k: {'mask': True}\n"
+        + mask(""),
     ),
     "patched_json": Attack(
         "patched JSON writer",
@@ -106,7 +109,7 @@ ATTACKS = {
     ),
     "patched_wire": Attack(
         "a patched border that claims a grade",
-        "import gptlib.grading.wire as w\nreal = w.pack\n"
+        "import importlib\nw = importlib.import_module('gptlib.grading.wire')\nreal = w.pack\n"
         "w.pack = lambda h, a=(): real({**h, 'score': 2, 'status': 'correct', 'passed': True}, a)\n" + mask(""),
     ),
     "replaced_modules": Attack(
