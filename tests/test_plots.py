@@ -196,3 +196,19 @@ def test_style_leaves_matplotlib_as_it_was():
 def test_what_does_not_fit_is_refused(draw, message):
     with pytest.raises(ValueError, match=message):
         draw()
+
+
+def test_the_ladder_takes_each_name_to_its_place_and_marks_what_was_recorded(monkeypatch):
+    known = {"bigram": 1.9, "one head": 0.8, "many heads": 0.5, "positions": 0.3, "bundled model": 0.004}
+    monkeypatch.setattr("gptlib.plots.ladder.recorded", lambda name: known)
+    figure = plots.plot_ladder({"you": 1.2, "many heads": 0.6}, title="Lower")
+    assert figure.alt == (
+        "bigram: 1.900 nats above the floor (recorded); one head: 0.800 nats above the floor (recorded); "
+        "many heads: 0.600 nats above the floor; bundled model: 0.004 nats above the floor (recorded); "
+        "you: 1.200 nats above the floor"
+    )
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()][-1] == "you"
+    with pytest.raises(ValueError, match="finite"):
+        plots.plot_ladder({"you": float("nan")}, title="None")
+    with pytest.raises(ValueError, match="at least one"):
+        plots.plot_ladder({}, title="None")

@@ -6,6 +6,7 @@ finding; the background is white, so that a figure reads the same on a light and
 
 from gptlib.plots.attention import plot_attention, plot_attention_heads
 from gptlib.plots.guesses import plot_guesses
+from gptlib.plots.ladder import plot_ladder
 from gptlib.plots.steps import plot_attention_steps
 from gptlib.plots.style import (
     BLACK,
@@ -43,6 +44,7 @@ __all__ = [
     "plot_attention_heads",
     "plot_attention_steps",
     "plot_guesses",
+    "plot_ladder",
     "plot_losses",
     "plot_next_tokens",
     "plot_tokenizations",

@@ -12,8 +12,9 @@ def rooms(code: Iterable[str], library: Path) -> list[Path]:
     """List every file of `library` that the given code imports, directly or through other rooms.
 
     A room that is a folder counts whole, with its scripts and data; the bundled assets count as soon as a room on the
-    way names the `assets` folder. Imports for type checkers only do not count, and neither does the package's own
-    `__init__.py`: it only forwards names, each of which is resolved to its room.
+    way names the `assets` folder, and of recorded results those that the code itself asks for by `recorded("name")`.
+    Imports for type checkers only do not count, and neither does the package's own `__init__.py`: it only forwards
+    names, each of which is resolved to its room.
 
     Args:
         code: pieces of plain Python (no IPython magics); top-level `await` is fine.
@@ -22,8 +23,10 @@ def rooms(code: Iterable[str], library: Path) -> list[Path]:
     Returns:
         Sorted paths of files; empty when the code does not import the library.
     """
-    found: set[Path] = set()
-    waiting = [name for piece in code for name in _imports(_parse(piece), library.name)]
+    trees = [_parse(piece) for piece in code]
+    asked = (library / "measured" / f"{name}.json" for tree in trees for name in _recorded(tree))
+    found: set[Path] = {path for path in asked if path.is_file()}
+    waiting = [name for tree in trees for name in _imports(tree, library.name)]
     while waiting:
         for path in _files(waiting.pop(), library) - found:
             found.add(path)
@@ -88,7 +91,17 @@ def _files(name: str, library: Path) -> set[Path]:
     if not room:
         return set()
     module = library / f"{room}.py"
-    return {module} if module.is_file() else _contents(library / room)
+    if module.is_file():
+        return {module}
+    return {path for path in _contents(library / room) if room != "measured" or path.suffix == ".py"}
+
+
+def _recorded(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if called == "recorded" and isinstance(node.args[0].value, str):
+                yield node.args[0].value
 
 
 def _contents(folder: Path) -> set[Path]:

@@ -13,6 +13,8 @@ from builder.compose import ANSWER, BLANK, Target, targets
 from builder.making import check
 from builder.project import ROOT
 from builder.running import WIDGET, run
+from gptlib.measured import recorded
+from measure import ladder
 
 TARGETS = targets(ROOT)
 EXECUTED = [target for target in TARGETS if target.runs]
@@ -67,6 +69,24 @@ def test_the_text_of_an_exercise_and_its_value_agree(target: Target) -> None:
         cell.metadata.gptlib for cell in read(target).cells if cell.metadata.get("gptlib", {}).get("role") == "check"
     ]
     assert [each.exercise for each in asked] == [each.exercise for each in given]
+
+
+def test_the_running_chart_shows_what_the_lessons_measured() -> None:
+    assert {**recorded("ladder")} == ladder.points()
+
+
+@pytest.mark.parametrize("target", [target for target in TARGETS if target.kind == "lesson"], ids=name)
+def test_a_lesson_shows_the_points_of_the_lessons_before_as_they_are_recorded(target: Target) -> None:
+    pictures = [
+        output.get("metadata", {}).get("image/png", {})
+        for cell in read(target).cells
+        for output in cell.get("outputs", ())
+    ]
+    shown = re.findall(
+        r"(?:^|; )([^;]+): ([\d.]+) nats above the floor \(recorded\)", "; ".join(p.get("alt", "") for p in pictures)
+    )
+    for point, nats in shown:
+        assert abs(float(nats) - recorded("ladder")[point]) < 0.02, f"{point} moved; build the lesson anew"
 
 
 @pytest.mark.parametrize("target", EXECUTED, ids=name)

@@ -58,6 +58,17 @@ def test_relative_imports_and_the_folder_of_a_room_count_and_by_products_do_not(
     assert names("import gptlib.deep", course) == expected
 
 
+def test_of_recorded_results_those_count_that_the_lesson_asks_for(course: Path) -> None:
+    folder = course / "gptlib/measured"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("def recorded(name):\n    return name\n")
+    for name in ("wanted", "other"):
+        (folder / f"{name}.json").write_text("{}")
+    (course / "gptlib/base.py").write_text("from gptlib.measured import recorded\nrecorded('other')\n")
+    code = "from gptlib.measured import recorded\nfrom gptlib import base\nprint(recorded('wanted'), recorded('none'))"
+    assert names(code, course) == {"base.py", "measured/__init__.py", "measured/wanted.json"}
+
+
 def test_the_digest_follows_names_and_contents_and_not_line_ends(course: Path) -> None:
     path = course / "gptlib/base.py"
     first = digest([path], course)
