@@ -189,7 +189,7 @@ print(
 double = F.cross_entropy(logits[0].softmax(dim=-1), targets[0])
 large = 100 * torch.ones(1, V)
 naive = -(large - large.exp().sum(dim=-1, keepdim=True).log())[0, 0]
-from gptlib.prose import near
+from gptlib.prose import near, reveal
 
 say(
     "Softmax twice: {double:.2f} instead of {right:.2f} nats, beside ln V = {uniform:.2f}. "
@@ -567,13 +567,100 @@ for objective in (next_token, masked, spans):
         f"{objective.__name__}: {n} of {len(sentence.split())} words are targets\n   reads  {' '.join(asked)}\n   says   {' '.join(answer)}\n"
     )
 
-# %% [markdown] name="objectives_explained"
-# Why did the plainest one win?
+# %% [markdown] name="objectives_predict"
+# Count again, once for each objective, on the same stories. A table for BERT's question takes its context from both sides, one for T5's
+# from the left and from beyond the span; and both learn only from the positions that are asked, 15 % of the text.
 #
-# - **Every token is a target.** One in seven is, for the other two, so that a text read once teaches less. (A model that sees both sides of a gap learns
-#   more from each; for labelling texts, BERT's kind held its own for years.)
-# - **It writes.** The product of its answers is the probability of a text, so drawing one token after the other draws a text. Fill-in
-#   answers, each given with both sides in view, do not multiply to anything.
+# **Predict.** Which of the three ends with the lowest loss on the tokens it is asked for?
+
+
+# %% name="objectives_measured"
+REACH = 8  # no context goes further than so many tokens to either side
+
+
+def runs(ids: Tensor, offsets: tuple[int, ...]) -> Tensor:
+    """At every position of ids (N,) the tokens at these offsets from it, mixed into one number: (N - 2 · REACH,)."""
+    key = torch.zeros(len(ids) - 2 * REACH, dtype=torch.int64)
+    for offset in offsets:
+        key = key * 6364136223846793005 + ids[REACH + offset : len(ids) - REACH + offset] + 1
+    return key
+
+
+def asked_for(contexts: list[tuple[int, ...]], share: float) -> float:
+    """The loss on new stories of a table with these contexts, from short to long, that learned from a share of all positions."""
+    chosen = torch.rand(len(stream) - 2 * REACH, generator=torch.Generator().manual_seed(0)) < share
+    p = torch.full((len(new) - 2 * REACH,), 1 / V, dtype=torch.float64)
+    for offsets in contexts:
+        run, which, count = runs(stream, (*offsets, 0))[chosen].unique(return_inverse=True, return_counts=True)
+        of = torch.empty_like(run).scatter_(0, which, runs(stream, offsets)[chosen])  # the context of each run
+        known, which, kinds = of.unique(return_inverse=True, return_counts=True)
+        total = torch.zeros_like(known).index_add_(0, which, count)
+        context = runs(new, offsets)
+        seen = look_up(run, count, runs(new, (*offsets, 0)))
+        total, kinds = look_up(known, total, context), look_up(known, kinds, context)
+        p = torch.where(total > 0, (seen + kinds * p) / (total + kinds), p)
+    return -p.log().mean().item()
+
+
+def two_sided(gap: int) -> list[tuple[int, ...]]:
+    """Contexts of up to four tokens on the left and four on the right, where the text goes on `gap` tokens further."""
+    right = tuple(range(gap, gap + 4))
+    return [(), (-1,), *[(*range(-n, 0), *right[:m]) for n, m in ((1, 1), (2, 1), (2, 2), (3, 2), (3, 3), (4, 4))]]
+
+
+one_sided = [tuple(range(-n, 0)) for n in range(REACH)]
+next_loss, mask_loss = asked_for(one_sided, 1.0), asked_for(two_sided(1), 0.15)
+span_loss = (
+    sum(asked_for(two_sided(gap), 0.15) for gap in (1, 2, 3)) / 3
+)  # the last word of a span, its middle, its first
+all_masked = asked_for(two_sided(1), 1.0)
+
+# %% name="objectives_answer" gptlib={"role": "reveal"}
+reveal(
+    "| asked for | positions that teach | nats per token asked for |\n|---|---|---|\n| the next token | all | {next_loss:.3f} |\n"
+    "| spans of three | 15 % | {span_loss:.3f} |\n| hidden tokens | 15 % | {mask_loss:.3f} |\n\n"
+    "Hidden tokens, and by far: what comes behind a gap tells what is in it. Had they learned from all positions, they would be at {all_masked:.3f}; "
+    "asking one token in seven costs the rest.",
+    question="Answer",
+    next_loss=near(next_loss, 0.518, 0.02),
+    span_loss=near(span_loss, 0.416, 0.03),
+    mask_loss=near(mask_loss, 0.338, 0.03),
+    all_masked=near(all_masked, 0.225, 0.02),
+)
+assert mask_loss < span_loss < next_loss
+
+# %% [markdown] name="objectives_trap"
+# So the rival wins its own game, and it is another game. Losses compare only between models that answer the same question, and the two have
+# different floors: knowing what comes behind, the world itself would be lower, too.
+#
+# And what is it worth? Take a language of two texts, *heads heads* and *tails tails*, each with probability 1/2.
+#
+# **Predict.** Multiply the probabilities of the two words of *heads heads*, once as next tokens and once as hidden tokens. Which product is the
+# probability of the text?
+
+# %% name="objectives_product"
+language = {("heads", "heads"): 0.5, ("tails", "tails"): 0.5}
+
+
+def probability(known: dict[int, str]) -> float:
+    """Of all texts that have these words in these places."""
+    return sum(p for text, p in language.items() if all(text[i] == word for i, word in known.items()))
+
+
+for text in language:
+    first, second = text
+    as_next = probability({0: first}) * probability({0: first, 1: second}) / probability({0: first})
+    as_hidden = probability({0: first, 1: second}) / probability({1: second})  # the first word, the second in view
+    as_hidden *= probability({0: first, 1: second}) / probability({0: first})  # and the other way round
+    print(f"{' '.join(text)}: product of next tokens {as_next}, of hidden tokens {as_hidden}, truth {language[text]}")
+
+# %% [markdown] name="objectives_explained"
+# Every hidden word is certain, and the two texts together would have probability 2. Each answer was given with the other in view, and such answers do not
+# multiply to anything. Why, then, did the plainest objective win?
+#
+# - **It writes.** The product of its answers is the probability of a text, so drawing one token after the other draws a text.
+# - **Every token is a target.** One in seven is, for the other two, so that a text read once teaches less than it could. (For labelling texts, where
+#   both sides are there, BERT's kind held its own for years.)
 # - **A question is a text.** Whatever can be written down can be continued, with examples in front of it if need be. Nothing
 #   has to be added for a new task. That was GPT-2's point in 2019 and GPT-3's in 2020.
 #
@@ -755,12 +842,52 @@ axes.set(xlabel="tokens back", ylabel="size of the slope", yscale="log")
 axes.legend(frameon=False)
 figure
 
-# %% [markdown] name="recurrent_explained"
+# %% [markdown] name="vanishing_explained"
 # After so few steps the LSTM is not ahead; what its gates buy shows in the figure, and only far back. The slope passes through one
 # step for every token of distance, and shrinks at each. What has no slope is not learned, so that what stands far back is learned late
-# or never. This is the **vanishing gradient**. The second trouble is time: step t needs the state of step t − 1, so a text of a
-# thousand tokens takes a thousand steps one after the other, however many processors there are. Attention reaches any token in
-# one step, and all positions at once. That is lesson 03.
+# or never. This is the **vanishing gradient**.
+#
+# The second trouble is time: step t needs the state of step t − 1. PyTorch remembers which operation waited for which, so the longest chain can be
+# counted. Beside the two stands attention, which lesson 03 is about.
+#
+# **Predict.** The text gets four times as long. What happens to the number of operations that must be done one after the other?
+
+
+# %% name="sequential"
+def longest_chain(result: Tensor) -> int:
+    """How many operations had to wait for one another, in the longest chain that led to this result."""
+    length, waiting = {}, [result.grad_fn]
+    while waiting:
+        before = [operation for operation, _ in waiting[-1].next_functions if operation is not None]
+        unknown = [operation for operation in before if operation not in length]
+        waiting += unknown
+        if not unknown:
+            length[waiting.pop()] = 1 + max((length[operation] for operation in before), default=0)
+    return length[result.grad_fn]
+
+
+def step_by_step(cell: nn.Module, x: Tensor) -> Tensor:
+    state = None
+    for x_t in x.unbind(dim=1):  # T × (B, C)
+        state = cell(x_t, state)  # (B, C), or for the LSTM a pair of them
+    return state[0] if isinstance(state, tuple) else state
+
+
+chains = {"RNN": {}, "LSTM": {}, "attention": {}}
+for T in (16, 64, 256):
+    x = torch.randn(1, T, 32, requires_grad=True)  # (B, T, C)
+    for kind, cell in (("RNN", nn.RNNCell(32, 32)), ("LSTM", nn.LSTMCell(32, 32))):
+        chains[kind][T] = longest_chain(step_by_step(cell, x))
+    chains["attention"][T] = longest_chain(F.scaled_dot_product_attention(x, x, x, is_causal=True))
+print(f"{'tokens':10}", *(f"{T:6}" for T in chains["RNN"]))
+for kind, by_length in chains.items():
+    print(f"{kind:10}", *(f"{n:6}" for n in by_length.values()))
+assert len(set(chains["attention"].values())) == 1
+assert chains["RNN"][256] > 3.5 * chains["RNN"][64] and chains["LSTM"][256] > 3.5 * chains["LSTM"][64]
+
+# %% [markdown] name="recurrent_explained"
+# In the recurrent networks it is four times as many, and no further processor shortens the wait. Attention reaches any token in one step and computes all
+# positions at once: as many operations, whatever the length, each of them larger.
 #
 # ## Three sentences to remember
 #
