@@ -30,6 +30,9 @@ def copy_course(root: Path = ROOT) -> list[Path]:
 def options(root: Path = ROOT) -> list[str]:
     """Give JupyterLab's options: the project as its root, and the welcome notebook first."""
     chosen = [f"--ServerApp.root_dir={root}", f"--LabApp.default_url=/lab/tree/{WELCOME}"]
+    # A learner's first sight is the lesson, not a question about news, and nothing calls home.
+    chosen += ["--LabApp.news_url=None"]
+    chosen += ["--LabApp.check_for_updates_class=jupyterlab.handlers.announcements.NeverCheckForUpdate"]
     # JupyterLab refuses to run as root unless told; in a container there is often nobody else.
     if getattr(os, "geteuid", lambda: 1)() == 0:
         chosen.append("--allow-root")
