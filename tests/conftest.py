@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -160,6 +161,32 @@ def python_with(pytestconfig: pytest.Config) -> Callable[..., Callable[..., str]
             return done.stdout
 
         return run
+
+    return install
+
+
+@pytest.fixture(scope="session")
+def packages_beside(pytestconfig: pytest.Config) -> Callable[..., Path]:
+    """`packages_beside("name==version", …)`: a folder with these packages and nothing that they depend on.
+
+    A process whose PYTHONPATH names it has these versions, and all others from here. It is kept in pytest's cache.
+    Where the index is out of reach the test is skipped, or fails if GPTLIB_FETCH=must is set, as in CI.
+    """
+
+    def install(*requirements: str) -> Path:
+        assert pytestconfig.cache is not None
+        number = hashlib.sha256(" ".join(requirements).encode()).hexdigest()[:8]
+        folder = pytestconfig.cache.mkdir("packages") / f"{requirements[0]}-{number}"
+        if not folder.exists():
+            part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+            command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps"]
+            command += ["--retries", "1", "--target", str(part), *requirements]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+            if done.returncode:
+                reason = f"{requirements} could not be fetched: {done.stderr.strip().splitlines()[-1]}"
+                (pytest.fail if os.environ.get("GPTLIB_FETCH") == "must" else pytest.skip)(reason)
+            part.rename(folder)
+        return folder
 
     return install
 

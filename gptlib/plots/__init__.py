@@ -4,7 +4,7 @@ Every function returns a `Picture`, which a notebook shows when it is a cell's l
 finding; the background is white, so that a figure reads the same on a light and on a dark page.
 """
 
-from gptlib.plots.attention import plot_attention, plot_attention_heads
+from gptlib.plots.attention import plot_attention, plot_attention_heads, plot_attention_pair
 from gptlib.plots.guesses import plot_guesses
 from gptlib.plots.ladder import plot_ladder
 from gptlib.plots.steps import plot_attention_steps
@@ -42,6 +42,7 @@ __all__ = [
     "plot_abilities",
     "plot_attention",
     "plot_attention_heads",
+    "plot_attention_pair",
     "plot_attention_steps",
     "plot_guesses",
     "plot_ladder",

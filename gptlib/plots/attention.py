@@ -7,14 +7,16 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import PowerNorm
+from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from numpy.typing import ArrayLike, NDArray
 
-from gptlib.plots.style import Picture, array, picture, ticks, visible
+from gptlib.plots.style import BLUE, VERMILION, Picture, array, picture, style, ticks, visible
 
 # Weights are drawn by their square root, as in the live view, so that small ones can be told apart.
 _WEIGHT = PowerNorm(0.5, vmin=0, vmax=1)
 _WEIGHT_TICKS = [0, 0.01, 0.1, 0.25, 0.5, 1]
+_CHANGE = LinearSegmentedColormap.from_list("change", [BLUE, "white", VERMILION])
+_CHANGE_TICKS = [-1, -0.25, 0, 0.25, 1]
 
 
 def plot_attention(
@@ -73,12 +75,7 @@ def plot_attention_heads(weights: ArrayLike, *, title: str, labels: Sequence[str
     L, H, T, _ = w.shape
     if labels and len(labels) != L * H:
         raise ValueError(f"{len(labels)} labels for {L} layers of {H} heads; give {L * H}")
-    gap = max(1, T // 12)
-    step = T + gap
-    mosaic = np.full((L * step - gap, H * step - gap), np.nan)
-    for layer in range(L):
-        for head in range(H):
-            mosaic[layer * step : layer * step + T, head * step : head * step + T] = _causal(w[layer, head])
+    mosaic, step = _mosaic(w)
     sharpest = w.max(axis=-1).mean(axis=-1)  # (L, H)
     layer, head = divmod(int(np.argmax(sharpest)), H)
     alt = (
@@ -92,17 +89,90 @@ def plot_attention_heads(weights: ArrayLike, *, title: str, labels: Sequence[str
     cell = min(1.1, 6.2 / max(H, 4))
     figure, axes = picture(H * cell + 1.6, min(L * cell + 1.1, 14), alt=alt, title=title)
     image = axes.imshow(mosaic, cmap="viridis", norm=_WEIGHT, interpolation="antialiased")
-    middle = (T - 1) / 2
-    ticks(axes, "x", [middle + h * step for h in range(H)], [str(h) for h in range(H)])
-    ticks(axes, "y", [middle + n * step for n in range(L)], [str(n) for n in range(L)])
+    _number(axes, L, H, T, step)
     for (n, h), label in named.items():
         corner = (h * step + T - 0.5, n * step)
         axes.annotate(label, corner, ha="right", va="top", fontsize=max(4.0, min(8.0, 9 * cell)), parse_math=False)
     axes.set(xlabel="head (in each map, columns are looked at)", ylabel="layer (in each map, rows look)")
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
     _weight_bar(figure, image, axes)
     return figure
+
+
+def plot_attention_pair(weights: ArrayLike, other: ArrayLike, *, title: str, same: int = 0) -> Picture:
+    """All heads of a model on two texts, side by side, and the second minus the first.
+
+    Args:
+        weights: of the first text, (L, H, T, T).
+        other: of the second, (L, H, S, S).
+        title: states the finding.
+        same: with how many equal tokens both texts begin; in those rows a causal model cannot differ.
+
+    Raises:
+        ValueError: if the two are not of one model's shape.
+    """
+    a, b = array(weights, 4), array(other, 4)
+    if a.shape[:2] != b.shape[:2]:
+        raise ValueError(f"{a.shape[:2]} and {b.shape[:2]} layers and heads; give the weights of one model")
+    (L, H), T = a.shape[:2], min(a.shape[2], b.shape[2])
+    change = b[:, :, :T, :T] - a[:, :, :T, :T]
+    change[:, :, :same] = np.nan  # nothing to see there, and rounding to be mistaken for something
+    most = "both begin with the same tokens, as far as both go"
+    if same < T:
+        layer, head, q, k = np.unravel_index(np.nanargmax(np.abs(change)), change.shape)
+        most = (
+            f"the largest change is {change[layer, head, q, k]:+.2f}, in layer {layer}, head {head}, "
+            f"from token {q} to token {k}"
+        )
+    tokens = f"{a.shape[2]} and on {b.shape[2]} tokens"
+    alt = f"{title}. {L} layers of {H} heads on {tokens}, and the second minus the first; {most}."
+    cell = min(1.0, 4.0 / max(H, 4))
+    figure, axes = picture(3 * H * cell + 2.6, min(L * cell + 1.1, 14), alt=alt)
+    figure.clear()
+    with style():
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold", parse_math=False)
+        panels = figure.subplots(1, 3, sharey=False)
+    for axes, w, name in zip(panels, (a, b, change), ("first text", "second text", "second minus first"), strict=True):
+        mosaic, step = _mosaic(w, causal=w is not change)
+        if w is change:
+            sized = np.sign(mosaic) * np.sqrt(np.abs(mosaic))
+            image = axes.imshow(sized, cmap=_CHANGE, vmin=-1, vmax=1, interpolation="nearest")
+            bar = figure.colorbar(image, ax=axes, shrink=0.7, aspect=22)
+            bar.set_ticks(
+                [float(np.sign(t) * abs(t) ** 0.5) for t in _CHANGE_TICKS],
+                labels=[f"{t:+g}" if t else "0" for t in _CHANGE_TICKS],
+            )
+            bar.set_label("change of weight (blue: less)")
+            bar.outline.set_visible(False)
+        else:
+            image = axes.imshow(mosaic, cmap="viridis", norm=_WEIGHT, interpolation="antialiased")
+        _number(axes, L, H, w.shape[2], step)
+        axes.set_title(name, fontsize=10, fontweight="normal")
+        axes.set(xlabel="head")
+        if w is b:
+            _weight_bar(figure, image, axes)
+    panels[0].set_ylabel("layer (in each map, rows look)")
+    return figure
+
+
+def _mosaic(w: NDArray[np.float64], causal: bool = True) -> tuple[NDArray[np.float64], int]:
+    """The maps of (L, H, T, T) in one, layers below one another, and how far apart they begin."""
+    L, H, T, _ = w.shape
+    gap = max(1, T // 12)
+    step = T + gap
+    mosaic = np.full((L * step - gap, H * step - gap), np.nan)
+    for layer in range(L):
+        for head in range(H):
+            one = w[layer, head]
+            mosaic[layer * step : layer * step + T, head * step : head * step + T] = _causal(one) if causal else one
+    return mosaic, step
+
+
+def _number(axes: Axes, L: int, H: int, T: int, step: int) -> None:
+    middle = (T - 1) / 2
+    ticks(axes, "x", [middle + h * step for h in range(H)], [str(h) for h in range(H)])
+    ticks(axes, "y", [middle + n * step for n in range(L)], [str(n) for n in range(L)])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
 
 
 def _causal(weights: NDArray[np.float64]) -> NDArray[np.float64]:

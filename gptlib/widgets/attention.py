@@ -12,10 +12,10 @@ from torch import Tensor
 
 from gptlib.interpret import PATTERNS, HeadScores, ablate_heads, attention_maps, score_maps
 from gptlib.model import GPT
-from gptlib.plots import Picture, plot_attention, plot_attention_heads
+from gptlib.plots import Picture, plot_attention, plot_attention_heads, plot_attention_pair
 from gptlib.recording import listening
 from gptlib.tales import Mark, Story, parse
-from gptlib.tokenizers import BPETokenizer, CharTokenizer
+from gptlib.tokenizers import END_OF_TEXT, BPETokenizer, CharTokenizer
 from gptlib.widgets.base import ModelView, ids_of, names_of, require_tokenizer, view_module, view_style
 
 MAX_TOKENS = 256  # beyond, a cell of the map is smaller than a pixel or two
@@ -34,6 +34,9 @@ class AttentionViewer(ModelView):
         model: the GPT that reads the text.
         tokenizer: the one it was trained with.
         text: 1 to 256 tokens, and no more than the model's `n_positions`; of a story of `tales` the marks can be drawn.
+            A story stands there from its first word on, without the end mark that stands before it in the training
+            text: so the token at 0 is one that a reader can see. With `<|endoftext|>` written in front, in the view,
+            the marks stay with their words, and what a head does with the end mark can be seen.
         other: a second text, or None; it can be given in the view as well.
 
     Raises:
@@ -106,17 +109,22 @@ class AttentionViewer(ModelView):
         for name, value in values.items():
             setattr(self, name, value)
 
-    def _maps(self) -> Tensor:
+    def _maps(self, weights: bytes, T: int) -> Tensor:
         # From what was sent, not from the model: that may have been trained since.
-        T = len(self.ids)
         rows, columns = torch.tril_indices(T, T)
-        sent = torch.frombuffer(bytearray(self.weights), dtype=getattr(torch, self.dtype))
+        sent = torch.frombuffer(bytearray(weights), dtype=getattr(torch, self.dtype))
         maps = torch.zeros(self.layers, self.heads, T, T)
         maps[:, :, rows, columns] = sent.float().view(self.layers, self.heads, -1)  # (L, H, T · (T + 1) / 2)
         return maps
 
     def _picture(self) -> Picture:
-        maps = self._maps()
+        maps = self._maps(self.weights, len(self.ids))
+        if self.other_text:
+            other = self._maps(self.other_weights, len(self.other_ids))
+            pairs = zip(self.ids, self.other_ids, strict=False)
+            same = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(self.ids), len(self.other_ids)))
+            title = f"Attention of all heads on {_excerpt(self.text, 28)} and on {_excerpt(self.other_text, 28)}"
+            return plot_attention_pair(maps, other, title=title, same=same)
         if self.layers * self.heads == 1:
             return plot_attention(maps[0, 0], self.tokens, title="Attention of the only head")
         labels = [name for name, _ in self.labels]
@@ -124,7 +132,8 @@ class AttentionViewer(ModelView):
 
     def _sentence(self) -> str:
         heads = f"{self.layers} layers × {self.heads} heads"
-        return f"AttentionViewer: {heads} on {len(self.tokens)} tokens, {_excerpt(self.text)}"
+        there = f"; and on {len(self.other_tokens)}, {_excerpt(self.other_text)}" if self.other_text else ""
+        return f"AttentionViewer: {heads} on {len(self.tokens)} tokens, {_excerpt(self.text)}{there}"
 
 
 @dataclass
@@ -205,6 +214,8 @@ def _token_marks(tokenizer: BPETokenizer | CharTokenizer, story: Story, text: st
 
 
 def _marks(story: Story, text: str) -> Iterable[Mark]:
+    if text.startswith(END_OF_TEXT):
+        return [_shifted(mark, len(END_OF_TEXT)) for mark in _marks(story, text.removeprefix(END_OF_TEXT))]
     if text == story.text:
         return story.marks
     try:
@@ -213,6 +224,11 @@ def _marks(story: Story, text: str) -> Iterable[Mark]:
         pairs = zip(text, story.text, strict=False)
         same = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(text), len(story.text)))
         return [mark for mark in story.marks if mark.end <= same]
+
+
+def _shifted(mark: Mark, by: int) -> Mark:
+    antecedent = mark.antecedent and (mark.antecedent[0] + by, mark.antecedent[1] + by)
+    return mark._replace(start=mark.start + by, end=mark.end + by, antecedent=antecedent)
 
 
 def _bytes(values: Tensor) -> bytes:

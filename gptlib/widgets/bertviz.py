@@ -18,10 +18,11 @@ import torch
 from torch import Tensor
 
 from gptlib.generation import check_ids
-from gptlib.interpret import attention_maps
+from gptlib.interpret import HeadScores, attention_maps, score_maps
 from gptlib.model import GPT
-from gptlib.plots import visible
+from gptlib.plots import Picture, plot_attention_heads, visible
 from gptlib.recording import record
+from gptlib.widgets.base import STATIC
 
 Kind = Literal["head", "model", "neuron"]
 VENDOR = Path(__file__).parent / "vendor"
@@ -48,23 +49,41 @@ LOADER = """
 """
 
 
-class BertVizView:
-    """A BertViz view as a notebook shows it: a frame that holds all it needs, and a sentence.
+# Where the frame is missing (GitHub, a notebook that is not trusted) the picture is shown, and elsewhere it is not.
+STILL = "<style>iframe.gl-bertviz ~ img.gl-bertviz { display: none }</style>"
+KEYS = "Tab leads into the view, to its heads and to its tokens; arrow keys move there, Enter does what a click does."
 
-    `html` is the whole of it, for a page of one's own.
+
+class BertVizView:
+    """A BertViz view as a notebook shows it: a frame that holds all it needs, a sentence, and its heads as a table.
+
+    Where no frame is shown, as on GitHub, a picture of all heads stands in its place.
+
+    Attributes:
+        html: the whole of it, for a page of one's own.
+        sentence: what it shows, in words.
+        picture: all heads as a static figure.
     """
 
-    def __init__(self, page: str, sentence: str, height: int) -> None:
-        self.sentence = sentence
+    def __init__(self, page: str, sentence: str, height: int, picture: Picture, heads: list[list[str]]) -> None:
+        self.sentence, self.picture = sentence, picture
+        png = base64.b64encode(picture.png()).decode("ascii")
+        columns = ("layer", "head", "pattern", "strongest link beyond the first row")
+        cells = ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in heads]
         # The frame has an origin of its own and only scripts are allowed: nothing in it reaches the notebook.
         self.html = (
-            f"<p>{html.escape(sentence)}</p>"
-            f'<iframe title="{html.escape(sentence)}" sandbox="allow-scripts" srcdoc="{html.escape(page)}" '
+            f"<p>{html.escape(sentence)} {KEYS}</p>{STILL}"
+            f'<iframe class="gl-bertviz" title="{html.escape(sentence)}" sandbox="allow-scripts" '
+            f'srcdoc="{html.escape(page)}" '
             f'style="width: 100%; height: {height}px; border: 0; background: white; color-scheme: light"></iframe>'
+            f'<img class="gl-bertviz" alt="{html.escape(picture.alt)}" src="data:image/png;base64,{png}">'
+            f'<details><summary data-lm-suppress-shortcuts="true">All heads as a table</summary><table><thead><tr>'
+            f"{''.join(f'<th>{column}</th>' for column in columns)}</tr></thead>"
+            f"<tbody><tr>{'</tr><tr>'.join(cells)}</tr></tbody></table></details>"
         )
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        return {"text/html": self.html, "text/plain": self.sentence}
+        return {"text/html": self.html, "text/plain": f"{self.sentence} {self.picture.alt}"}
 
 
 def bertviz_view(
@@ -111,7 +130,24 @@ def bertviz_view(
     )
     sentence = f"BertViz, {view} view: {layers} layers of {heads} heads on {whole}; {len(page) / 1e6:.1f} MB."
     tall = {"head": 24 * len(tokens) + 110, "neuron": 26 * len(tokens) + 220, "model": 970 * layers // heads + 120}
-    return BertVizView(page, sentence, min(900, max(360, tall[view])))
+    maps = torch.cat([layer["attn"] if view == "neuron" else layer for layer in data]).float()  # (L, H, T, T)
+    scores = score_maps(maps[:, None], ids[:, :limit])
+    labels = [scores.label(n, head).name for n in range(layers) for head in range(heads)]
+    picture = plot_attention_heads(maps, title=f"Attention of all heads on {whole}", labels=labels)
+    table = _heads(maps, tokens, scores)
+    return BertVizView(page, sentence, min(900, max(360, tall[view])), picture, table)
+
+
+def _heads(maps: Tensor, tokens: list[str], scores: HeadScores) -> list[list[str]]:
+    """A row for each head: layer, head, pattern with its score, and the largest weight beyond the first query."""
+    rows = []
+    for layer, head in torch.cartesian_prod(*map(torch.arange, maps.shape[:2])).tolist():
+        name, _, score = scores.label(layer, head)
+        weights = maps[layer, head]  # (T, T)
+        q, k = divmod(int(weights[1:].argmax()) + len(tokens) if len(tokens) > 1 else 0, len(tokens))
+        link = f"{tokens[q]} at {q} looks at {tokens[k]} at {k}: {weights[q, k]:.2f}"
+        rows.append([str(layer), str(head), name if name == "mixed" else f"{name} {score:.2f}", link])
+    return rows
 
 
 def _read(model: Any, tokenizer: Any, text: str) -> tuple[Tensor, list[str]]:
@@ -227,7 +263,8 @@ def _page(rendered: str, tokens: list[str]) -> str:
     own = [re.sub(r"// HACK: .*", "", part.split("</script>")[0]) for part in parts]  # the data stands there once more
     listed = json.dumps(_placeholders(len(tokens)))
     own = [script.replace(listed, json.dumps(tokens)) for script in own]
-    scripts = [*((VENDOR / name).read_text(encoding="utf-8") for name in SCRIPTS), REQUIRE, *own]
+    keys = (STATIC / "bertviz_keys.js").read_text(encoding="utf-8")
+    scripts = [*((VENDOR / name).read_text(encoding="utf-8") for name in SCRIPTS), REQUIRE, *own, keys]
     packed = base64.b64encode(gzip.compress(json.dumps(scripts).encode(), mtime=0)).decode()
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>BertViz</title>'

@@ -1,6 +1,7 @@
 """Training monitor, parameter map, position explorer and BertViz on a page: what they compute, show and ask for."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -351,3 +352,100 @@ def test_bertviz_draws_without_a_network_at_the_first_run(new_page, kind, artefa
     with pytest.raises(Exception, match=r"SecurityError|Blocked|sandboxed"):
         frame.evaluate("parent.document.title")  # the frame cannot reach the notebook
     page.screenshot(path=artefacts / f"bertviz-{kind}.png")
+
+
+def bertviz_frame(new_page, kind, text="abcabc"):
+    tokenizer = CharTokenizer.train("abc")
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(vocab_size=tokenizer.vocab_size, n_positions=64, n_embd=8, n_layer=2, n_head=2))
+    page = new_page(1000, 900).page
+    page.set_content(bertviz_view(model, tokenizer, text, kind).html)
+    frame = page.frames[1]
+    frame.wait_for_selector("svg [tabindex='0']", state="attached", timeout=60_000)
+    return page, frame
+
+
+def tab(page, frame, times=1):
+    """Tab, and wait until focus has come into the frame, which runs in a process of its own."""
+    for _ in range(times):
+        page.keyboard.press("Tab")
+        frame.wait_for_function("document.activeElement !== document.body")
+
+
+FOCUSED = "document.activeElement.getAttribute('aria-label') ?? document.activeElement.id"
+STRAY = "svg line[visibility=visible]"
+
+
+def test_bertvizs_head_view_answers_to_keys(new_page):
+    page, frame = bertviz_frame(new_page, "head")
+    seen = []
+    for _ in range(4):
+        tab(page, frame)
+        seen.append(frame.evaluate(FOCUSED))
+    assert seen == ["layer", "token 0: a", "token 0: a", "head 0"]
+    heads = "[...document.querySelectorAll('#vis [aria-label^=head]')].map((node) => node.getAttribute('fill'))"
+    both = frame.evaluate(heads)
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")  # without head 1
+    assert [a == b for a, b in zip(both, frame.evaluate(heads), strict=True)] == [True, False]
+    page.keyboard.press("Shift+Enter")  # and now head 1 alone
+    assert [a == b for a, b in zip(both, frame.evaluate(heads), strict=True)] == [False, True]
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("End")
+    assert frame.evaluate(FOCUSED) == "token 5: c"
+    assert frame.locator(STRAY).count() == 2 * 6  # from this token, in both heads
+    box, ring = frame.evaluate(
+        """() => [document.activeElement.querySelector("rect"), document.body.lastElementChild].map((node) => {
+            const { left, top, width } = node.getBoundingClientRect();
+            return [left, top, width].map(Math.round);
+        })"""
+    )
+    assert box == ring
+    page.keyboard.press("Shift+Tab")
+    assert frame.evaluate(FOCUSED) == "layer"
+    assert frame.locator(STRAY).count() == 0
+    page.keyboard.press("ArrowDown")  # another layer: all is drawn anew
+    page.wait_for_timeout(200)
+    page.keyboard.press("Tab")
+    assert frame.evaluate(FOCUSED) == "token 0: a"
+
+
+def test_bertvizs_model_and_neuron_view_answer_to_keys(new_page):
+    page, frame = bertviz_frame(new_page, "model")
+    tab(page, frame)
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowRight")
+    assert frame.evaluate(FOCUSED) == "layer 1, head 1"
+    page.keyboard.press("Enter")
+    frame.get_by_text("Layer 1, Head 1").wait_for()
+    assert frame.evaluate(FOCUSED) == "layer 1, head 1"
+    page.keyboard.press("Tab")
+    page.keyboard.press("ArrowDown")
+    assert frame.evaluate(FOCUSED) == "token 1: b"
+
+    page, frame = bertviz_frame(new_page, "neuron")
+    tab(page, frame, times=3)
+    page.keyboard.press("ArrowDown")
+    assert frame.evaluate(FOCUSED) == "token 1: b"
+    assert frame.locator("#expanded").get_attribute("visibility") == "hidden"
+    page.keyboard.press("Enter")
+    page.wait_for_timeout(300)
+    assert frame.locator("#expanded").get_attribute("visibility") == "visible"
+    assert frame.evaluate(FOCUSED) == "token 1: b"
+
+
+def test_bertviz_is_a_picture_where_no_frame_is_shown(new_page):
+    tokenizer = CharTokenizer.train("abc")
+    model = GPT(GPTConfig(vocab_size=tokenizer.vocab_size, n_positions=64, n_embd=8, n_layer=2, n_head=2))
+    html = bertviz_view(model, tokenizer, "abcabc").html
+    page = new_page(1000, 900).page
+    page.set_content(html)
+    assert not page.locator("img").is_visible()
+    page.locator("summary").focus()
+    page.keyboard.press("Enter")
+    assert page.locator("tbody tr").count() == 4
+    for stripped in (r"<iframe.*?</iframe>", r"<iframe.*?</iframe>|<style>.*?</style>"):  # as GitHub and JupyterLab do
+        page.set_content(re.sub(stripped, "", html, flags=re.DOTALL))
+        assert page.locator("img").is_visible()
+        assert page.locator("img").evaluate("node => node.naturalWidth") > 200

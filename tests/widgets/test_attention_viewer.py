@@ -8,7 +8,7 @@ import torch
 
 from gptlib import GPT, CharTokenizer, GPTConfig, load_model, tales
 from gptlib.interpret import PATTERNS, ablate_heads, attention_maps, head_scores
-from gptlib.plots import plot_attention_heads
+from gptlib.plots import plot_attention_heads, plot_attention_pair
 from gptlib.widgets import AttentionViewer
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz <>.\n"
@@ -175,3 +175,35 @@ def test_labels_of_the_picture_must_be_one_a_head():
     figure = plot_attention_heads(np.ones((2, 2, 1, 1)), title="One", labels=["mixed", "mixed", "self", "mixed"])
     assert "Clear patterns: self in layer 1, head 0." in figure.alt
     assert [text.get_text() for text in figure.axes[0].texts] == ["self"]
+
+
+def test_the_picture_shows_both_texts_and_their_difference(model, tokenizer):
+    viewer = AttentionViewer(model, tokenizer, "the cat sat", other="the dog sat on it")
+    data, metadata = viewer._repr_mimebundle_()
+    assert "on 11 tokens, 'the cat sat'; and on 17, 'the dog sat on it'" in data["text/plain"]
+    first, second = maps_of(viewer), maps_of(viewer, "other_weights", viewer.other_ids)
+    change = second[:, :, :11, :11] - first
+    layer, head, q, k = np.unravel_index(np.abs(change[:, :, 4:]).argmax(), change[:, :, 4:].shape)
+    told = f"{change[layer, head, q + 4, k]:+.2f}, in layer {layer}, head {head}, from token {q + 4} to token {k}."
+    assert metadata["image/png"]["alt"].endswith(told)
+    ask(viewer, other="")
+    assert viewer._repr_mimebundle_()[0]["image/png"] != data["image/png"]
+    ask(viewer, other="the cat sat on")  # the first text is its beginning: no row differs
+    assert "both begin with the same tokens" in viewer._repr_mimebundle_()[1]["image/png"]["alt"]
+    assert viewer._repr_mimebundle_()[0]["image/png"]
+
+
+def test_a_pair_is_of_one_model():
+    with pytest.raises(ValueError, match=r"\(2, 2\) and \(2, 3\) layers and heads"):
+        plot_attention_pair(np.ones((2, 2, 1, 1)), np.ones((2, 3, 1, 1)), title="Two models")
+    figure = plot_attention_pair(np.ones((1, 1, 1, 1)), np.full((1, 1, 1, 1), 0.5), title="Half")
+    assert "the largest change is -0.50, in layer 0, head 0, from token 0 to token 0" in figure.alt
+
+
+def test_marks_stay_with_their_words_behind_an_end_mark(story):
+    model, tokenizer = load_model("tales")
+    viewer = AttentionViewer(model, tokenizer, story)
+    marks = viewer.marks
+    ask(viewer, text="<|endoftext|>" + story.text)
+    assert viewer.tokens[:2] == ["<|endoftext|>", tokenizer.tokens(tokenizer.encode(story.text))[0]]
+    assert viewer.marks == [[kind, *(place + 1 for place in places)] for kind, *places in marks]

@@ -91,10 +91,34 @@ def test_the_payload_is_capped_and_said(tokenizer):
     view = bertviz_view(gpt(tokenizer, n_layer=12, n_head=12), tokenizer, "abcdefgh" * 20)
     assert "on the first 64 of 160 tokens" in view.sentence
     assert len(view.html) < 3_000_000
-    assert view._repr_mimebundle_()["text/plain"] == view.sentence
+    assert view._repr_mimebundle_()["text/plain"].startswith(view.sentence)
     assert "12 tokens" in bertviz_view(gpt(tokenizer), tokenizer, "abcdefghijkl").sentence
     assert "first 5 of 12" in bertviz_view(gpt(tokenizer), tokenizer, "abcdefghijkl", max_tokens=5).sentence
     assert "first 128 of 400" in bertviz_view(gpt(tokenizer), tokenizer, "a" * 400).sentence
+
+
+@pytest.mark.parametrize("kind", ["head", "model", "neuron"])
+def test_a_picture_and_a_table_say_the_same(tokenizer, kind):
+    model = gpt(tokenizer)
+    view = bertviz_view(model, tokenizer, "<i>the cat", kind)
+    rows = [
+        [html.unescape(cell) for cell in re.findall("<td>(.*?)</td>", row)]
+        for row in re.findall("<tr>(.*?)</tr>", view.html.split("<table>")[1])
+    ][1:]
+    assert [row[:2] for row in rows] == [[str(layer), str(head)] for layer in range(2) for head in range(4)]
+    maps = attention_maps(model, torch.tensor([tokenizer.encode("<i>the cat")]))[:, 0]
+    for layer, head, pattern, link in rows:
+        weights = maps[int(layer), int(head)]
+        q, k, weight = re.fullmatch(r". at (\d+) looks at . at (\d+): ([\d.]+)", link).groups()
+        assert float(weight) == pytest.approx(weights[1:].max().item(), abs=0.0051)
+        assert weights[int(q), int(k)] == pytest.approx(float(weight), abs=0.0051)
+        assert re.fullmatch(r"mixed|\w+ [01]\.\d\d", pattern)
+    assert "2 layers of 4 heads on 10 tokens" in view.picture.alt
+    assert view.picture.alt in view._repr_mimebundle_()["text/plain"]
+    assert re.search(r'<img class="gl-bertviz" alt="[^"]{40,}" src="data:image/png;base64,', view.html)
+    assert "<i>" not in view.html
+    alone = bertviz_view(model, tokenizer, "a", kind).html
+    assert "a at 0 looks at a at 0: 1.00" in alone
 
 
 def test_nothing_comes_from_elsewhere_and_no_token_ends_a_script(tokenizer):
