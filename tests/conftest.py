@@ -137,56 +137,16 @@ def from_wheel(pytestconfig: pytest.Config) -> Callable[[str, str], Path]:
 
 
 @pytest.fixture(scope="session")
-def python_with(pytestconfig: pytest.Config) -> Callable[..., Callable[..., str]]:
-    """A Python that sees pinned packages in front of those of `.venv`, which stay as they are.
-
-    `python_with("nbgrader==0.9.6", "sqlalchemy==2.1.9")(code)` runs code there and returns what it printed. Only the
-    packages named are installed, without what they depend on.
-    """
-
-    def install(*requirements: str) -> Callable[..., str]:
-        name = " ".join(requirements)
-        folder = _from_index(pytestconfig, name, ["install", "--no-deps", *requirements, "--target"])
-
-        def run(code: str, *arguments: str, seconds: float = 120) -> str:
-            done = subprocess.run(
-                [sys.executable, "-c", code, *arguments],
-                env={**os.environ, "PYTHONPATH": str(folder), "PATH": f"{folder / 'bin'}:{os.environ['PATH']}"},
-                capture_output=True,
-                text=True,
-                timeout=seconds,
-                check=False,
-            )
-            assert done.returncode == 0, done.stderr
-            return done.stdout
-
-        return run
-
-    return install
-
-
-@pytest.fixture(scope="session")
 def packages_beside(pytestconfig: pytest.Config) -> Callable[..., Path]:
     """`packages_beside("name==version", …)`: a folder with these packages and nothing that they depend on.
 
-    A process whose PYTHONPATH names it has these versions, and all others from here. It is kept in pytest's cache.
-    Where the index is out of reach the test is skipped, or fails if GPTLIB_FETCH=must is set, as in CI.
+    A process whose PYTHONPATH names it has these versions, and all others from here.
     """
 
     def install(*requirements: str) -> Path:
-        assert pytestconfig.cache is not None
         number = hashlib.sha256(" ".join(requirements).encode()).hexdigest()[:8]
-        folder = pytestconfig.cache.mkdir("packages") / f"{requirements[0]}-{number}"
-        if not folder.exists():
-            part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-            command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps"]
-            command += ["--retries", "1", "--target", str(part), *requirements]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
-            if done.returncode:
-                reason = f"{requirements} could not be fetched: {done.stderr.strip().splitlines()[-1]}"
-                (pytest.fail if os.environ.get("GPTLIB_FETCH") == "must" else pytest.skip)(reason)
-            part.rename(folder)
-        return folder
+        command = ["install", "--no-deps", *requirements, "--target"]
+        return _from_index(pytestconfig, f"{requirements[0]}-{number}", command)
 
     return install
 
