@@ -55,7 +55,7 @@ def _build(
             steps = [(norm_1, mlp), (norm_2, attention)]
         keeps = {"both": (1, 1), "none": (0, 0), "first": (1, 0), "second": (0, 1)}[residual]
         for (norm, part), keep in zip(steps, keeps, strict=True):
-            if norms == "before":
+            if norms == "before" or (norms == "before the first" and norm is norm_1):
                 x = keep * x + part(norm(x))
             elif norms == "after":
                 x = norm(keep * x + part(x))
@@ -144,6 +144,11 @@ EXERCISE = Exercise(
             "no norms",
             "You do not use the norms: norm_1 stands before attention, norm_2 before the feed-forward part.",
             changes={"norms": "none"},
+        ),
+        Misconception(
+            "no second norm",
+            "You norm before attention and not before the feed-forward part: it works on norm_2 of the new x.",
+            changes={"norms": "before the first"},
         ),
         Misconception(
             "no residuals",

@@ -41,9 +41,10 @@ def _build(
     *, over: Any = -1, centre: str = "mean", spread: str = "variance", eps_goes: str = "inside", scale: str = "both"
 ) -> Answer:
     def layer_norm(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float) -> torch.Tensor:
-        mean = x.mean(over, keepdim=True)
+        dims = tuple(range(x.dim() - 1)) if over == "all but the last" else over
+        mean = x.mean(dims, keepdim=True)
         centred = x - mean if centre == "mean" else x
-        variance = (centred**2).mean(over, keepdim=True)
+        variance = (centred**2).mean(dims, keepdim=True)
         if spread == "divided by n - 1":
             n = x.numel() // variance.numel()
             variance = variance * n / max(1, n - 1)
@@ -134,9 +135,15 @@ EXERCISE = Exercise(
         ),
         Misconception(
             "over the batch",
-            "Your mean and variance run over the batch, as in batch norm. Then what a text gets depends on the texts "
-            "beside it: use the features of each position alone, dim=-1.",
+            "Your mean and variance run over the batch. Then what a text gets depends on the texts beside it: use the "
+            "features of each position alone, dim=-1.",
             changes={"over": 0},
+        ),
+        Misconception(
+            "over batch and positions",
+            "Your mean and variance run over batch and positions, each feature by itself, as in batch norm. Then a "
+            "position depends on other texts and on later positions: use the features of each position alone, dim=-1.",
+            changes={"over": "all but the last"},
         ),
         Misconception(
             "over positions",
