@@ -5,6 +5,8 @@ from typing import Any
 
 from gptlib.checks.probing import Data, Odd, Value
 
+_WORDS = 40  # characters up to which two texts are shown whole, and not by where they part
+
 KINDS = {"text": "text (a str)", "ids": "list of ids", "counts": "dict of counts"}
 
 
@@ -23,6 +25,8 @@ def difference(name: str, seen: Value, expected: Data) -> str:
     a, b = content(seen), content(expected)
     if expected.kind == "counts":
         return f"{name}: {_wrong_count(a, b)}."
+    if expected.kind == "text" and len(a) != len(b) and max(len(a), len(b)) <= _WORDS:
+        return f"{name}: {b!r} was expected, and {a!r} came back."
     thing = "characters" if expected.kind == "text" else "ids"
     length = f"{len(b)} {thing} were expected, and {len(a)} came back" if len(a) != len(b) else ""
     place = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), None)

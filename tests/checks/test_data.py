@@ -97,6 +97,12 @@ def test_lists_among_the_inputs_are_copied_and_looked_at_afterwards():
         (ids([1]), ids([1, 2]), "x: 2 ids were expected, and 1 came back; as far as both go, they agree."),
         (ids([3]), ids([1, 2]), "x: 2 ids were expected, and 1 came back; at [0] stands 3 where 1 was expected."),
         (text("ab"), text("ac"), "x: at [1] stands 'b' where 'c' was expected."),
+        (text("leak"), text("healthy"), "x: 'healthy' was expected, and 'leak' came back."),
+        (
+            text("a" * 50),
+            text("a" * 51),
+            "x: 51 characters were expected, and 50 came back; as far as both go, they agree.",
+        ),
         (text("ab"), ids([1]), "x: a list of ids was expected, and a text (a str) came back."),
         (Odd("None"), ids([1]), "x: a list of ids was expected, and None came back."),
         (tensor(torch.zeros(2)), counts({}), "x: a dict of counts was expected, and a tensor of shape (2,) came back."),
