@@ -34,14 +34,28 @@ def _probe(answer: Answer, given: Given) -> Arrays:
         return parts(value, tensor, "x", "y")
 
     first, again, other = call(own["seed"]), call(own["seed"]), call(own["seed"] + 1)
-    x, y = first["x"], first["y"]
+    x, y = (
+        Odd(f"a tensor of shape {tuple(each.shape)}")
+        if isinstance(each, torch.Tensor) and each.shape[:1] != (own["batch_size"],)
+        else each
+        for each in first.values()
+    )
     odd = x if isinstance(x, Odd) else Odd("nothing, since x and y do not go together")
-    found: Arrays = {"draws.x": x, "draws.y": y, "draws.pairs": odd, "draws.ends": odd, "draws.change": odd}
+    found: Arrays = {
+        "draws.x": x,
+        "draws.y": y,
+        "draws.1000 x + y": odd,
+        "draws.1000 first + last of x": odd,
+        "draws.x minus that of another seed": odd,
+    }
     if isinstance(x, torch.Tensor) and x.dim() == 2:
-        found["draws.ends"] = 1000 * x[:, 0] + x[:, -1]
+        found["draws.1000 first + last of x"] = 1000 * x[:, 0] + x[:, -1]
         if isinstance(y, torch.Tensor) and y.numel() in (len(x), x.numel()):
-            found["draws.pairs"] = 1000 * x + y.reshape(len(x), -1)
-        for name, value in (("draws.change", other["x"]), ("repeated.x", again["x"])):
+            found["draws.1000 x + y"] = 1000 * x + y.reshape(len(x), -1)
+        for name, value in (
+            ("draws.x minus that of another seed", other["x"]),
+            ("repeated.x minus that of the same seed", again["x"]),
+        ):
             if isinstance(value, torch.Tensor) and value.shape == x.shape:
                 found[name] = x - value
     return found | afterwards(own)
@@ -54,10 +68,12 @@ def _build(
     drawn: str = "each row",
     source: str = "generator",
     order: str = "x, y",
+    window: str = "whole",
 ) -> Answer:
     def batches(ids: torch.Tensor, batch_size: int, length: int, generator: torch.Generator) -> Any:
         B, T = batch_size, length
         last = {"all": len(ids) - T - 1, "not the last": len(ids) - T - 2, "one too many": len(ids) - T}[starts]
+        T = T - 1 if window == "one short" else T
         shape = {"each row": (B, 1), "once": (1, 1), "each token": (B, T)}[drawn]
         begin = torch.randint(max(last, 0) + 1, shape, generator=generator if source == "generator" else None)
         if source == "in order":
@@ -82,6 +98,12 @@ def _build(
 def _one_target(ids: torch.Tensor, batch_size: int, length: int, generator: torch.Generator) -> Any:
     starts = torch.randint(len(ids) - length, (batch_size,), generator=generator)
     return ids[starts[:, None] + torch.arange(length)], ids[starts + length]
+
+
+def _cut_from_length(ids: torch.Tensor, batch_size: int, length: int, generator: torch.Generator) -> Any:
+    starts = torch.randint(len(ids) - length + 1, (batch_size,), generator=generator)
+    windows = ids[starts[:, None] + torch.arange(length)]  # (B, T)
+    return windows[:, :-1], windows[:, 1:]
 
 
 def _by_loop(ids: torch.Tensor, batch_size: int, length: int, generator: torch.Generator) -> Any:
@@ -119,6 +141,15 @@ def _all_windows(case: Case, got: dict[str, Any]) -> bool:
     assert isinstance(length, int)
     wanted = {tuple(ids[s : s + length].tolist()) for s in range(len(ids) - length)}
     return {tuple(row) for row in got["draws.x"].tolist()} == wanted
+
+
+def _by_generator(case: Case, got: dict[str, Any]) -> bool:
+    ids, length = case.given["ids"], case.given["length"]
+    assert isinstance(ids, torch.Tensor)
+    assert isinstance(length, int)
+    return not got["repeated.x minus that of the same seed"].any() and (
+        bool(got["draws.x minus that of another seed"].any()) or len(ids) == length + 1
+    )
 
 
 EXERCISE = Exercise(
@@ -163,6 +194,13 @@ EXERCISE = Exercise(
             "as long as x.",
             changes={"target": "one each"},
             also=(_one_target,),
+        ),
+        Misconception(
+            "windows one short",
+            "Your rows are one token short: you draw length tokens, and cut one off either end for x and y. Draw "
+            "length + 1 tokens, so that length targets come of them.",
+            changes={"window": "one short"},
+            also=(_cut_from_length,),
         ),
         Misconception(
             "targets from other windows",
@@ -214,7 +252,7 @@ EXERCISE = Exercise(
             "each target is the next token",
             _one_later,
             "The target at every place must be the token that follows in ids the one that stands in x.",
-            0.3,
+            0.25,
             ("draws.x", "draws.y"),
         ),
         Property(
@@ -222,8 +260,16 @@ EXERCISE = Exercise(
             _all_windows,
             "Each row of x must be a stretch of ids, and each of the N - length stretches that leave room for the last "
             "target must come up.",
-            0.3,
+            0.25,
             ("draws.x",),
+        ),
+        Property(
+            "the generator decides",
+            _by_generator,
+            "Two generators with the same seed must give the same batch, and another seed another one: all that is "
+            "random must come from the generator.",
+            0.1,
+            ("repeated.x minus that of the same seed", "draws.x minus that of another seed"),
         ),
     ),
     hints=(
