@@ -212,9 +212,14 @@ class TrainingMonitor(View):
             return self._outcome()
         from IPython.display import display
 
-        display(self)
-        self.start()
-        return self.wait()
+        shown = display(self, display_id=True)
+        try:
+            self.start()
+            return self.wait()
+        finally:
+            # The notebook keeps the picture of what was displayed: let that be the run's end and not its beginning.
+            if shown is not None and not hasattr(self, "_ipython_display_"):  # ipywidgets 7 would show a second view
+                shown.update(self)
 
     def pause(self) -> None:
         """Wait after the step at hand, with the state saved; the model can be used meanwhile."""

@@ -260,3 +260,24 @@ def test_the_static_form_draws_both_runs_the_floor_and_the_abilities():
         "The floor is 0.100. Measured: sum 100%."
     )
     assert len(plot_run([], title="Nothing yet").axes) == 1
+
+
+def test_a_notebook_keeps_the_picture_of_the_end(monkeypatch):
+    import IPython.display
+
+    from gptlib.widgets import training
+
+    seen = []
+
+    class Shown:
+        def update(self, view):
+            seen.append(view.status)
+
+    def display(view, *, display_id):
+        seen.append(view.status)
+        return Shown()
+
+    monkeypatch.setattr(training, "_in_notebook", lambda: True)
+    monkeypatch.setattr(IPython.display, "display", display)
+    assert monitor().run().finished
+    assert seen == ["ready", "finished"]
