@@ -16,6 +16,7 @@ from gptlib.plots.style import BLUE, VERMILION, Picture, array, picture, style, 
 _WEIGHT = PowerNorm(0.5, vmin=0, vmax=1)
 _WEIGHT_TICKS = [0, 0.01, 0.1, 0.25, 0.5, 1]
 _CHANGE = LinearSegmentedColormap.from_list("change", [BLUE, "white", VERMILION])
+_SHORT = {"previous": "prev", "duplicate": "same", "induction": "induct"}
 _CHANGE_TICKS = [-1, -0.25, 0, 0.25, 1]
 
 
@@ -75,7 +76,6 @@ def plot_attention_heads(weights: ArrayLike, *, title: str, labels: Sequence[str
     L, H, T, _ = w.shape
     if labels and len(labels) != L * H:
         raise ValueError(f"{len(labels)} labels for {L} layers of {H} heads; give {L * H}")
-    mosaic, step = _mosaic(w)
     sharpest = w.max(axis=-1).mean(axis=-1)  # (L, H)
     layer, head = divmod(int(np.argmax(sharpest)), H)
     alt = (
@@ -87,12 +87,16 @@ def plot_attention_heads(weights: ArrayLike, *, title: str, labels: Sequence[str
         told = ", ".join(f"{label} in layer {n}, head {h}" for (n, h), label in list(named.items())[:12])
         alt = f"{alt} Clear patterns: {told}."
     cell = min(1.1, 6.2 / max(H, 4))
+    w = _pooled(w, cell)
+    T = w.shape[2]
+    mosaic, step = _mosaic(w)
     figure, axes = picture(H * cell + 1.6, min(L * cell + 1.1, 14), alt=alt, title=title)
     image = axes.imshow(mosaic, cmap="viridis", norm=_WEIGHT, interpolation="antialiased")
     _number(axes, L, H, T, step)
     for (n, h), label in named.items():
         corner = (h * step + T - 0.5, n * step)
-        axes.annotate(label, corner, ha="right", va="top", fontsize=max(4.0, min(8.0, 9 * cell)), parse_math=False)
+        short = label if cell > 0.8 else _SHORT.get(label, label)
+        axes.annotate(short, corner, ha="right", va="top", fontsize=max(4.0, min(8.0, 9 * cell)), parse_math=False)
     axes.set(xlabel="head (in each map, columns are looked at)", ylabel="layer (in each map, rows look)")
     _weight_bar(figure, image, axes)
     return figure
@@ -126,6 +130,7 @@ def plot_attention_pair(weights: ArrayLike, other: ArrayLike, *, title: str, sam
     tokens = f"{a.shape[2]} and on {b.shape[2]} tokens"
     alt = f"{title}. {L} layers of {H} heads on {tokens}, and the second minus the first; {most}."
     cell = min(1.0, 4.0 / max(H, 4))
+    a, b, change = (_pooled(w, cell) for w in (a, b, change))
     figure, axes = picture(3 * H * cell + 2.6, min(L * cell + 1.1, 14), alt=alt)
     figure.clear()
     with style():
@@ -136,7 +141,7 @@ def plot_attention_pair(weights: ArrayLike, other: ArrayLike, *, title: str, sam
         if w is change:
             sized = np.sign(mosaic) * np.sqrt(np.abs(mosaic))
             image = axes.imshow(sized, cmap=_CHANGE, vmin=-1, vmax=1, interpolation="nearest")
-            bar = figure.colorbar(image, ax=axes, shrink=0.7, aspect=22)
+            bar = figure.colorbar(image, ax=axes, shrink=min(0.7, 4 / figure.get_figheight()), aspect=22)
             bar.set_ticks(
                 [float(np.sign(t) * abs(t) ** 0.5) for t in _CHANGE_TICKS],
                 labels=[f"{t:+g}" if t else "0" for t in _CHANGE_TICKS],
@@ -167,6 +172,24 @@ def _mosaic(w: NDArray[np.float64], causal: bool = True) -> tuple[NDArray[np.flo
     return mosaic, step
 
 
+def _pooled(w: NDArray[np.float64], cell: float) -> NDArray[np.float64]:
+    """Maps with no more cells than `cell` inches show, each with the largest weight (or change) of those it stands for.
+
+    On average a column that every row looks at, one cell wide, would vanish.
+    """
+    L, H, T, _ = w.shape
+    size = -(-T // max(24, round(80 * cell)))  # rounded up
+    if size == 1:
+        return w
+    n = -(-T // size)
+    padded = np.full((L, H, n * size, n * size), np.nan)
+    padded[:, :, :T, :T] = w
+    blocks = padded.reshape(L, H, n, size, n, size).swapaxes(3, 4).reshape(L, H, n, n, -1)
+    known = np.nan_to_num(blocks)
+    largest = np.take_along_axis(known, np.abs(known).argmax(-1)[..., None], -1)[..., 0]
+    return np.where(np.isnan(blocks).all(-1), np.nan, largest)
+
+
 def _number(axes: Axes, L: int, H: int, T: int, step: int) -> None:
     middle = (T - 1) / 2
     ticks(axes, "x", [middle + h * step for h in range(H)], [str(h) for h in range(H)])
@@ -183,6 +206,7 @@ def _causal(weights: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _weight_bar(figure: Picture, image: Any, axes: Axes) -> None:
-    bar = figure.colorbar(image, ax=axes, shrink=0.7, aspect=22, ticks=_WEIGHT_TICKS, format="%g")
+    shrink = min(0.7, 4 / figure.get_figheight())
+    bar = figure.colorbar(image, ax=axes, shrink=shrink, aspect=22, ticks=_WEIGHT_TICKS, format="%g")
     bar.set_label("weight (colour: its square root)")
     bar.outline.set_visible(False)

@@ -123,7 +123,7 @@ def bertviz_view(
     layers, heads, head_dim = _shape(model)
     limit = min(max_tokens or MOST_TOKENS, _most_tokens(layers * heads, head_dim if view == "neuron" else 0))
     tokens = [visible(piece) for piece in pieces[:limit]]
-    data = _queries_and_keys(model, ids[:, :limit]) if view == "neuron" else _weights(model, ids[:, :limit])
+    data: Any = _queries_and_keys(model, ids[:, :limit]) if view == "neuron" else _weights(model, ids[:, :limit])
     page = _page(_rendered(view, data, len(tokens)), tokens)
     whole = (
         f"{len(tokens)} tokens" if len(tokens) == len(pieces) else f"the first {len(tokens)} of {len(pieces)} tokens"

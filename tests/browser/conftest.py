@@ -21,6 +21,7 @@ from urllib.parse import urlparse
 
 import nbformat
 import pytest
+from jupyterlab.commands import get_app_dir
 from playwright.sync_api import Browser, BrowserContext, Page, Route, sync_playwright
 
 TOKEN = "a-token-for-tests"
@@ -39,10 +40,13 @@ FLAGS = [
 
 @dataclass(frozen=True)
 class Lab:
-    """A running JupyterLab."""
+    """A running JupyterLab, or a server like it."""
 
     url: str
     folder: Path
+
+    def address(self, path: str) -> str:
+        return f"{self.url}/{path}?token={TOKEN}"
 
 
 @dataclass
@@ -114,7 +118,27 @@ def new_page(chromium: Browser) -> Iterator[Callable[..., Watched]]:
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    home = tmp_path_factory.mktemp("lab")
+    with _serving(tmp_path_factory.mktemp("lab"), "jupyterlab", "LabApp") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def notebook7(tmp_path_factory: pytest.TempPathFactory, packages_beside: Callable[..., Path]) -> Iterator[Lab]:
+    """Notebook 7, which stands on JupyterLab's parts: 7.6 on those of 4.6, which are here. It comes by pip."""
+    overlay = packages_beside("notebook==7.6.5")
+    paths = os.pathsep.join(filter(None, [str(overlay), os.environ.get("PYTHONPATH")]))
+    home = tmp_path_factory.mktemp("notebook7")
+    app = home / "app"  # JupyterLab's files and Notebook's in one folder, as if both had been installed together
+    for source in (Path(get_app_dir()), overlay / "share/jupyter/lab"):
+        shutil.copytree(source, app, dirs_exist_ok=True)
+    more = {"PYTHONPATH": paths, "JUPYTER_PATH": str(overlay / "share/jupyter"), "JUPYTERLAB_DIR": str(app)}
+    with _serving(home, "notebook", "JupyterNotebookApp", **more) as server:
+        yield server
+
+
+@contextmanager
+def _serving(home: Path, module: str, app: str, **more: str) -> Iterator[Lab]:
+    """A Jupyter server of `python -m module` with its application class `app`; `more` joins its environment."""
     private = {name: str(home / name) for name in ("config", "data", "runtime", "settings", "workspaces", "ipython")}
     folder = home / "notebooks"
     folder.mkdir()
@@ -122,10 +146,10 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [
-        *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
+        *(sys.executable, "-m", module, "--no-browser", "--allow-root"),
         *("--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0"),
         *(f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={folder}"),
-        *("--LabApp.expose_app_in_browser=True", "--LabApp.news_url=None"),
+        *(f"--{app}.expose_app_in_browser=True", "--LabApp.news_url=None"),
         "--LabApp.check_for_updates_class=jupyterlab.handlers.announcements.NeverCheckForUpdate",
         "--LabApp.extension_manager=readonly",
     ]
@@ -138,6 +162,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         "JUPYTERLAB_WORKSPACES_DIR": private["workspaces"],
         "IPYTHONDIR": private["ipython"],
         "OMP_NUM_THREADS": "1",
+        **more,
     }
     news = home / "settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
     news.parent.mkdir(parents=True)
@@ -154,9 +179,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
                 server.wait(timeout=0.2)
             except subprocess.TimeoutExpired:
                 continue
-            pytest.fail(f"JupyterLab ended before it answered:\n{log.read_text()[-2000:]}")
+            pytest.fail(f"{module} ended before it answered:\n{log.read_text()[-2000:]}")
         else:
-            pytest.fail(f"JupyterLab did not answer within a minute:\n{log.read_text()[-2000:]}")
+            pytest.fail(f"{module} did not answer within a minute:\n{log.read_text()[-2000:]}")
         yield Lab(url, folder)
     finally:
         server.terminate()

@@ -2,10 +2,12 @@
 
 import base64
 import hashlib
+import io
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from gptlib import GPT, CharTokenizer, GPTConfig, load_model, tales
 from gptlib.widgets import AttentionViewer
@@ -326,3 +328,23 @@ def test_all_weights_of_the_open_head_can_be_saved(mounted, viewer, tmp_path):
     np.testing.assert_allclose(got, maps(viewer, "weights")[0, 1], rtol=1e-6)
     assert files["PNG"].read_bytes().startswith(b"\x89PNG")
     assert "looks at" in files["SVG"].read_text()
+
+
+def test_every_head_has_its_picture_and_a_silenced_one_is_hatched(mounted, viewer):
+    page = mounted(viewer)
+    page.wait_for_timeout(500)
+
+    def pictures():
+        return [
+            len(Image.open(io.BytesIO(thumb.screenshot())).convert("RGB").getcolors(100_000))
+            for thumb in page.locator(".gl-head").all()
+        ]
+
+    colours = pictures()
+    assert len(colours) == 12
+    assert min(colours) > 20
+    before = [page.locator(".gl-head").nth(i).screenshot() for i in (8, 9)]
+    page.evaluate("handle.update({ silenced: [[2, 1]] })")
+    page.wait_for_timeout(500)
+    after = [page.locator(".gl-head").nth(i).screenshot() for i in (8, 9)]
+    assert [a == b for a, b in zip(before, after, strict=True)] == [True, False]

@@ -303,7 +303,11 @@ def test_the_penalty_is_pythons(functions, logits, penalty, data):
     expected = next_token_probabilities(lowered, temperature=0.8)[0].numpy()
     got, ids = functions.evaluate(
         """([logits, seen, penalty]) => {
-            const ranking = sampling.ranked(sampling.penalised(Float32Array.from(logits), new Set(seen), penalty));
+            const given = Float32Array.from(logits);
+            const ranking = sampling.reranked(sampling.ranked(given), given, seen, penalty);
+            const anew = Float32Array.from(logits);
+            ranking.ids.forEach((id, rank) => { anew[id] = ranking.logits[rank]; });
+            if (sampling.ranked(anew).ids.join() !== ranking.ids.join()) throw new Error(`no ranking: ${ranking.ids}`);
             return [Array.from(sampling.choices(ranking, { temperature: 0.8 }).probabilities), Array.from(ranking.ids)];
         }""",
         [logits, seen, penalty],

@@ -73,6 +73,21 @@ export function exact(weight) {
 export const signed = (value) => (value > 0 ? `+${exact(value)}` : exact(value).replace("-", "−"));
 export const percent = (p) => `${(100 * p).toFixed(p < 0.1 ? 1 : 0)} %`;
 
+/** A head of T tokens on no more than `most` cells a side: each cell has the largest weight (or change) of those it stands for,
+ * since on average a column that all rows look at, one cell wide, would vanish. */
+export function pooled({ T, at, from = 0, ...rest }, most) {
+  const size = Math.ceil(T / most);
+  if (size === 1) return { T, at, from, ...rest };
+  const largest = (Q, K) => {
+    let found = 0;
+    for (let q = Q * size; q < Math.min(T, (Q + 1) * size); q++) {
+      for (let k = K * size; k <= Math.min(q, (K + 1) * size - 1); k++) { const v = at(q, k); if (Math.abs(v) > Math.abs(found)) found = v; }
+    }
+    return found;
+  };
+  return { T: Math.ceil(T / size), at: largest, from: Math.floor(from / size), ...rest };
+}
+
 /** One head as a T × T picture of `value(q, k)`; keys that come later stay transparent. */
 export function headPicture(T, value, colours, canvas = document.createElement("canvas")) {
   Object.assign(canvas, { width: T, height: T });

@@ -68,7 +68,7 @@ export function attentionPanel(kind, host) {
     context.font = getComputedStyle(canvas).font;
     const { labels, longest } = labelsOf(context, 12);
     const left = longest + 10;
-    let cell = Math.min(44, (Math.min(scroller.clientWidth, 640) - left - 2) / T);
+    let cell = Math.min(44, (Math.min(scroller.clientWidth, 640) - left - 8) / T);
     if (cell > 4) cell = Math.floor(cell);
     const upright = longest > cell - 2;
     const top = upright ? longest + 10 : 22;
@@ -84,7 +84,8 @@ export function attentionPanel(kind, host) {
     const { labels, left, top, cell, high, down, upright, every, steps, side } = geometry;
     const { T, from = 0 } = what;
     const bottom = down(T);
-    const context = surface(canvas, left + side + 2, bottom + 2);
+    // A label is higher than a small cell: the last ones need room.
+    const context = surface(canvas, left + side + Math.max(2, 8 - cell / 2), bottom + Math.max(2, 8 - high / 2));
     context.font = getComputedStyle(canvas).font;
     context.textBaseline = "middle";
     context.direction = "ltr";

@@ -99,9 +99,41 @@ const weightOf = (x) => numeral(x, 3);
 // Vermilion for positive numbers, blue for negative ones (Okabe-Ito), in ten steps; light enough to read text on.
 const tint = (x, most) => (Number.isFinite(x) && most ? `color-mix(in srgb, var(--gl-${x > 0 ? "warm" : "fill"}) ${5 * Math.round(9 * Math.min(1, Math.abs(x) / most))}%, var(--gl-back))` : "");
 
-// A background that did not change costs nothing.
-function colour(cell, background) {
-  if (cell.dataset.tint !== background) cell.style.background = cell.dataset.tint = background;
+// A cell of a table; `write(words, background)` touches only what changed, because each cell that is touched costs the frame.
+function numbered() {
+  const number = document.createTextNode("");
+  const cell = make("td", {}, number);
+  let [words, background] = ["", ""];
+  const write = (nextWords, nextBackground) => {
+    if (words !== nextWords) number.data = words = nextWords;
+    if (background !== nextBackground) cell.style.background = background = nextBackground;
+  };
+  return { cell, write };
+}
+
+/**
+ * Does first what is in sight: `run(tasks)`, one task for each row (or each column, `across`) of what `scroller` scrolls, does
+ * those that show now, and the others when nothing came after them for a moment, or as soon as they are scrolled to. `look()`
+ * measures anew what shows. A table may have several times as many cells as the page shows, and each costs the frame.
+ */
+function inSight(scroller, across = false) {
+  const [at, size, whole] = across ? ["scrollLeft", "clientWidth", "scrollWidth"] : ["scrollTop", "clientHeight", "scrollHeight"];
+  let [from, to] = [0, 1]; // the part that shows, as shares of the whole
+  let rest = [];
+  let timer = 0;
+  const finish = () => { clearTimeout(timer); for (const task of rest.splice(0)) task(); };
+  const look = () => { [from, to] = scroller[size] ? [scroller[at] / scroller[whole], (scroller[at] + scroller[size]) / scroller[whole]] : [0, 1]; };
+  scroller.addEventListener("scroll", () => { look(); finish(); }, { passive: true });
+  return {
+    look,
+    run(tasks) {
+      clearTimeout(timer);
+      rest = [];
+      tasks.forEach((task, i) => { if (i >= from * tasks.length - 3 && i <= to * tasks.length + 3) task(); else rest.push(task); });
+      timer = setTimeout(finish, 80);
+    },
+    stop() { clearTimeout(timer); },
+  };
 }
 
 /**
@@ -115,7 +147,10 @@ export function mount(element, state) {
   let data, on = { ...WHOLE }, now, whole;
   let query = 0, key = 0;
   let rows = [];
+  let spelled = []; // rows of the vectors' table
+  let told = "";
   let colours = null;
+  let width = 0; // of the map's place
 
   const { root, say } = frame(element, "Attention step by step", "steps");
   const problem = make("p", { class: "gl-problem", role: "alert" });
@@ -146,6 +181,7 @@ export function mount(element, state) {
   const cells = { canvas: document.createElement("canvas") };
   const map = make("canvas", { class: "gl-weights", role: "img", onpointerdown: (event) => point(event) });
   const vectors = make("table", { class: "gl-vectors" });
+  const keyRegion = make("div", { class: "gl-scroll", role: "region", tabindex: "0", "aria-label": "Scores and weights of this query" }, keys);
   const vectorRegion = make("div", { class: "gl-scroll", role: "region", tabindex: "0", "aria-label": "The vectors of this query and this key" }, vectors);
   root.append(
     ...(state.send && state.place.text !== undefined
@@ -153,10 +189,11 @@ export function mount(element, state) {
         make("div", { class: "gl-bar" }, field("layer", layer), field("head", head))] : []), problem,
     make("div", { class: "gl-bar" }, make("span", { class: "gl-bar", role: "group", "aria-label": "Steps; keys 1 to 5 switch them" }, ...switches.map(({ item }) => item)), all),
     rowSlider.row, said,
-    make("div", { class: "gl-stepped" }, make("div", { class: "gl-scroll", role: "region", tabindex: "0", "aria-label": "Scores and weights of this query" }, keys),
+    make("div", { class: "gl-stepped" }, keyRegion,
       make("div", { class: "gl-overview" }, map, facts)),
     vectorRegion,
   );
+  const [keysInSight, numbersInSight] = [inSight(keyRegion), inSight(vectorRegion, true)];
   const tabulate = foot(root, { name: "attention-steps", say, table: () => table() });
   root.addEventListener("keydown", (event) => {
     const chosen = switches[Number(event.key) - 1];
@@ -181,8 +218,8 @@ export function mount(element, state) {
     key = row.indexOf(Math.max(...row));
     rows = state.tokens.map((token, j) => {
       const button = make("button", { type: "button", tabindex: "-1", class: "gl-key-name", onclick: () => { key = j; drawnSoon(); } }, make("bdi", {}, clipped(shown(token), 14)));
-      const cells = STEPS.slice(0, 4).map(() => make("td", {}));
-      return { button, cells, item: make("tr", {}, make("th", { scope: "row", class: "gl-word" }, button), ...cells) };
+      const cells = STEPS.slice(0, 4).map(numbered);
+      return { button, cells, item: make("tr", {}, make("th", { scope: "row", class: "gl-word" }, button), ...cells.map(({ cell }) => cell)) };
     });
     body.replaceChildren(...rows.map((row) => row.item));
     focusKey(key, false);
@@ -214,20 +251,19 @@ export function mount(element, state) {
     keys.caption.textContent = `What ${quoted(name(query))} at ${place(query)} makes of each key`;
     const stages = [now.products, now.scaled, now.masked, now.weights].map((values) => part(values, query, S));
     const most = stages.map((values) => Math.max(...values.map((x) => (Number.isFinite(x) ? Math.abs(x) : 0))));
-    rows.forEach(({ button, cells, item }, j) => {
+    keysInSight.run(rows.map(({ button, cells, item }, j) => () => {
       item.classList.toggle("gl-chosen-row", j === key);
       button.setAttribute("aria-pressed", String(j === key));
-      cells.forEach((cell, s) => {
+      cells.forEach(({ cell, write }, s) => {
         const x = stages[s][j];
-        const words = s === 3 && on.softmax ? weightOf(x) : numeral(x);
-        if (cell.textContent !== words) cell.textContent = words;
         const works = on[STEPS[s][0]];
-        colour(cell, works ? tint(x, s === 3 ? 1 : most[s]) : "");
+        write(s === 3 && on.softmax ? weightOf(x) : numeral(x), works ? tint(x, s === 3 ? 1 : most[s]) : "");
         cell.classList.toggle("gl-off", !works);
       });
-    });
+    }));
     const sentences = breaks(data, now, whole, on, query);
-    said.replaceChildren(...sentences.map((sentence) => make("li", {}, sentence)));
+    if (sentences.join() !== told) said.replaceChildren(...sentences.map((sentence) => make("li", {}, sentence)));
+    told = sentences.join();
     describe();
     spell(D, E);
     paint(T, S);
@@ -251,8 +287,15 @@ export function mount(element, state) {
       ["Gradient passed, 1 − Σw²", on.softmax ? weightOf(is.passed) : "no softmax", weightOf(was.passed)],
       ["Output differs by", Number.isFinite(off) ? `${(100 * off).toFixed(1)} %` : on.values ? "no number" : "another shape", "0.0 %"],
     ];
-    facts.replaceChildren(...list.map(([term, value, right]) => make("div", {}, make("dt", {}, term),
-      make("dd", {}, value, ...(value === right ? [] : [make("small", { class: "gl-muted" }, `  all on: ${right}`)])))));
+    if (!facts.childElementCount) {
+      facts.append(...list.map(([term]) => make("div", {}, make("dt", {}, term), make("dd", {}, make("span"), make("small", { class: "gl-muted" })))));
+    }
+    list.forEach(([, value, right], i) => {
+      const [is, was] = facts.children[i].lastChild.children;
+      const words = value === right ? "" : `  all on: ${right}`;
+      if (is.textContent !== value) is.textContent = value;
+      if (was.textContent !== words) was.textContent = words;
+    });
   }
 
   // The numbers behind one cell: q, k and their products; v, and what the output takes of it.
@@ -268,25 +311,29 @@ export function mount(element, state) {
     const shape = lines.map(([, values]) => values.length).join();
     if (vectors.dataset.shape !== shape) { // else the cells stay, and only their numbers change
       vectors.dataset.shape = shape;
-      const row = ([, values]) => make("tr", {}, make("th", { scope: "row", class: "gl-word" }), make("td", { class: "gl-total" }), ...Array.from(values, () => make("td")));
-      vectors.replaceChildren(make("tbody", {}, ...lines.slice(0, 3).map(row)), make("tbody", {}, ...lines.slice(3).map(row)));
-    }
-    lines.forEach(([words, values, total = ""], r) => {
-      const [title, sum, ...numbers] = vectors.rows[r].cells;
-      title.textContent = words;
-      sum.textContent = total;
-      const most = Math.max(...Array.from(values, (x) => (Number.isFinite(x) ? Math.abs(x) : 0)));
-      numbers.forEach((cell, i) => {
-        const number = numeral(values[i]);
-        if (cell.textContent !== number) cell.textContent = number;
-        colour(cell, tint(values[i], most));
+      spelled = lines.map(([, values]) => {
+        const numbers = Array.from(values, numbered);
+        const [title, total] = [make("th", { scope: "row", class: "gl-word" }), make("td", { class: "gl-total" })];
+        return { title, total, numbers, item: make("tr", {}, title, total, ...numbers.map(({ cell }) => cell)) };
       });
+      const items = spelled.map(({ item }) => item);
+      vectors.replaceChildren(make("tbody", {}, ...items.slice(0, 3)), make("tbody", {}, ...items.slice(3)));
+    }
+    lines.forEach(([words, , sum = ""], r) => {
+      const { title, total } = spelled[r];
+      if (title.textContent !== words) title.textContent = words;
+      if (total.textContent !== sum) total.textContent = sum;
     });
+    const most = lines.map(([, values]) => Math.max(...Array.from(values, (x) => (Number.isFinite(x) ? Math.abs(x) : 0))));
+    const columns = Math.max(...lines.map(([, values]) => values.length));
+    numbersInSight.run(Array.from({ length: columns }, (_, i) => () => lines.forEach(([, values], r) => {
+      if (i < values.length) spelled[r].numbers[i].write(numeral(values[i]), tint(values[i], most[r]));
+    })));
   }
 
   function paint(T, S) {
     colours ??= theme(root);
-    const width = map.parentElement.clientWidth;
+    width ||= map.parentElement.clientWidth;
     if (!colours || !width) return;
     const side = Math.max(3, Math.min(28, Math.floor(Math.min(width, 330) / S)));
     const context = surface(map, S * side + 4, T * side + 4);
@@ -337,7 +384,13 @@ export function mount(element, state) {
   }
 
   read();
-  const stop = watch(root, () => { colours = theme(root); draw(); });
+  const measured = () => { // here and not in each draw, which would make the browser lay out the page twice
+    colours = theme(root);
+    width = map.parentElement.clientWidth;
+    keysInSight.look();
+    numbersInSight.look();
+  };
+  const stop = watch(root, () => { measured(); draw(); });
   return {
     update(next) {
       const length = state.tokens.length;
@@ -350,6 +403,8 @@ export function mount(element, state) {
     },
     destroy() {
       stop();
+      keysInSight.stop();
+      numbersInSight.stop();
       drawnSoon.cancel();
       ask.stop();
     },

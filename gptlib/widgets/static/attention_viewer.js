@@ -3,7 +3,7 @@ import {
   GRADIENT, PIXELS, adapter, field, floats, frame, gradually, inline, make, once, quoted, requests, roving, shown, surface, theme, watch,
 } from "./base.js";
 import { foot } from "./exporting.js";
-import { DIFFERENCES, Weights, exact, headPicture, onMarks, percent, sameLayers, signed, unchanged } from "./attention_data.js";
+import { DIFFERENCES, Weights, exact, headPicture, onMarks, percent, pooled, sameLayers, signed, unchanged } from "./attention_data.js";
 import { attentionPanel } from "./attention_panel.js";
 
 const TICKS = [0, 0.01, 0.1, 0.25, 0.5, 1];
@@ -267,7 +267,8 @@ export function mount(element, state) {
     for (const each of panels) each.render();
   }
 
-  // One canvas for a layer, under its buttons: a canvas for each head would cost every frame more than the map itself.
+  // One canvas for all, over the buttons: each canvas is a layer to the browser, and thirty of them cost every frame more
+  // than the map itself.
   function thumbnails() {
     const size = Math.max(24, Math.min(64, Math.floor(330 / weights.heads) - GAP));
     const across = Array.from({ length: weights.heads }, (_, h) => h);
@@ -282,7 +283,7 @@ export function mount(element, state) {
         }));
         thumbs.push(...cells);
         return make("div", { class: "gl-heads-row", role: "row" }, make("span", { role: "rowheader" }, l ? String(l) : "layer 0"),
-          make("div", { class: "gl-heads-cells" }, ...cells, make("canvas", {})));
+          make("div", { class: "gl-heads-cells" }, ...cells, l ? "" : make("canvas", {})));
       };
       const names = across.map((h) => make("span", { role: "columnheader" }, h ? String(h) : "head 0"));
       grid.replaceChildren(
@@ -298,22 +299,24 @@ export function mount(element, state) {
       thumb.classList.toggle("gl-off", off);
     });
     gridNote.textContent = other ? "Second text minus first, from the first token that differs on: vermilion is more, blue is less." : "";
-    const canvases = grid.querySelectorAll("canvas");
-    const contexts = [];
     const kind = other ? "difference" : "first";
+    const canvas = grid.querySelector("canvas");
+    const [wide, high] = [weights.heads * (size + GAP) - GAP, weights.layers * (size + GAP) - GAP];
+    const fits = canvas.style.width === `${wide}px` && canvas.width === Math.round(wide * devicePixelRatio) && canvas.style.height === `${high}px`;
+    const context = fits ? canvas.getContext("2d") : surface(canvas, wide, high); // what stands there stays until it is drawn anew
     const paint = (l, h) => {
-      const context = (contexts[l] ??= surface(canvases[l], weights.heads * (size + GAP) - GAP, size));
-      const what = source(kind, l, h);
-      context.imageSmoothingEnabled = what.T > size;
-      context.imageSmoothingQuality = "high";
-      context.drawImage(headPicture(what.T, what.at, what.colours, scratch), 0, what.from ?? 0, what.T, what.T - (what.from ?? 0), h * (size + GAP), 0, size, size);
+      const what = pooled(source(kind, l, h), size * Math.max(1, Math.floor(devicePixelRatio)));
+      const [x, y] = [h * (size + GAP), l * (size + GAP)];
+      context.clearRect(x, y, size, size);
+      context.imageSmoothingEnabled = false;
+      context.drawImage(headPicture(what.T, what.at, what.colours, scratch), 0, what.from, what.T, what.T - what.from, x, y, size, size);
       const pattern = state.labels[l * weights.heads + h][0];
       if (size < 30 || pattern === "mixed") return;
       context.font = `${size < 44 ? 9 : 11}px system-ui, sans-serif`;
       context.fillStyle = getComputedStyle(grid).color;
       context.textAlign = "right";
       context.textBaseline = "top";
-      context.fillText(SHORT[pattern], h * (size + GAP) + size - 2, 2);
+      context.fillText(SHORT[pattern], x + size - 2, y + 2);
     };
     stopPictures();
     stopPictures = gradually(down.flatMap((l) => across.map((h) => () => paint(l, h))));

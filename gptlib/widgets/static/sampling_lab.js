@@ -65,11 +65,29 @@ export function choices({ logits }, { temperature = 1, topK = Infinity, topP = 1
   return { probabilities: p, kept: third, cuts: { "top-k": first, "top-p": second, "min-p": third }, mass: sum / total, entropy };
 }
 
-/** Logits after a repetition penalty: those of `seen` ids are divided by it where positive, multiplied where negative. */
-export function penalised(logits, seen, penalty) {
-  const lowered = Float32Array.from(logits);
-  for (const id of seen) lowered[id] = lowered[id] > 0 ? lowered[id] / penalty : lowered[id] * penalty;
-  return lowered;
+/** The ranking after a repetition penalty: logits of `seen` ids are divided by it where positive, multiplied where negative.
+ * All others keep their order, so that those of `seen` are only put in their new places. */
+export function reranked(ranking, logits, seen, penalty) {
+  const V = ranking.ids.length;
+  const moves = new Uint8Array(V);
+  const moved = Array.from(new Set(seen), (id) => {
+    moves[id] = 1;
+    return [id, Math.fround(logits[id] > 0 ? logits[id] / penalty : logits[id] * penalty) + 0];
+  }).sort(([a, x], [b, y]) => (x === y ? a - b : y > x ? 1 : -1));
+  const ids = new Uint32Array(V);
+  const sorted = new Float64Array(V);
+  let next = 0;
+  let rank = 0;
+  const put = (id, logit) => { ids[rank] = id; sorted[rank++] = logit; };
+  for (let r = 0; r < V; r++) {
+    const id = ranking.ids[r];
+    if (moves[id]) continue;
+    const logit = ranking.logits[r];
+    while (next < moved.length && (moved[next][1] > logit || (moved[next][1] === logit && moved[next][0] < id))) put(...moved[next++]);
+    put(id, logit);
+  }
+  while (next < moved.length) put(...moved[next++]);
+  return { ids, logits: sorted };
 }
 
 /** Nodes of a tree in the order in which they are drawn, each below its parent, with the probability of its whole path. */
@@ -169,7 +187,7 @@ export function mount(element, state) {
     const value = make("span", {});
     const note = make("small", {});
     results.append(make("div", {}, make("dt", {}, term), make("dd", {}, value, note)));
-    return (words, small) => { value.textContent = words; note.textContent = small; };
+    return (words, small) => { write(value, words); write(note, small); };
   };
   const showEntropy = result("Entropy");
   const showChoice = result("As open as a fair choice");
@@ -179,6 +197,7 @@ export function mount(element, state) {
   const list = make("ol", { class: "gl-bars", "aria-label": "Most probable next tokens; Enter appends one" });
   const rest = make("p", { class: "gl-muted" });
   let rows = [];
+  let ownTail = 0; // the model's own probability of all tokens that have no bar
   const focusRow = roving(list, () => rows.map((row) => row.button), () => 1);
 
   const branches = make("select", {}, ...[2, 3, 4, 5].map((n) => make("option", { value: n, selected: n === 3 }, String(n))));
@@ -247,7 +266,7 @@ export function mount(element, state) {
 
   function rerank() {
     const first = ranking.ids.slice(0, BARS).join();
-    ranking = penalty.value === 1 ? own : ranked(penalised(logits, state.seen, penalty.value));
+    ranking = penalty.value === 1 ? own : reranked(own, logits, state.seen, penalty.value);
     if (ranking.ids.slice(0, BARS).join() !== first) build();
   }
 
@@ -324,6 +343,8 @@ export function mount(element, state) {
         make("span", { class: "gl-name" }, make("bdi", {}, shown(label))), make("span", { class: "gl-track" }, ghost, bar), number, spoken);
       return { bar, note, value, spoken, button, item: make("li", {}, button) };
     });
+    ownTail = 0;
+    for (let r = n; r < V(); r++) ownTail += ownOf[ranking.ids[r]];
     const focused = list.contains(document.activeElement);
     list.replaceChildren(...rows.map((row) => row.item));
     focusRow(0, focused);
@@ -343,8 +364,9 @@ export function mount(element, state) {
       write(spoken, ` ${cut ? `cut by ${cut}; ` : ""}the model’s own ${own}`);
     });
     const others = V() - rows.length;
-    const tail = (probability) => { let sum = 0; for (let r = rows.length; r < V(); r++) sum += probability(r); return sum; };
-    rest.textContent = others > 0 ? `${others.toLocaleString("en")} more tokens together: ${percent(tail((r) => after.probabilities[r]))}; the model’s own ${percent(tail((r) => ownOf[ranking.ids[r]]))}.` : "";
+    let tail = 0;
+    for (let r = rows.length; r < after.kept; r++) tail += after.probabilities[r];
+    write(rest, others > 0 ? `${others.toLocaleString("en")} more tokens together: ${percent(tail)}; the model’s own ${percent(ownTail)}.` : "");
     showEntropy(`${after.entropy.toFixed(2)} nats`, `the model’s own ${before.entropy.toFixed(2)}`);
     const open = ({ entropy }) => Math.exp(entropy).toLocaleString("en", { maximumSignificantDigits: entropy < 4.6 ? 2 : 3 });
     showChoice(`among ${open(after)} tokens`, `the model’s own ${open(before)}`);
@@ -382,7 +404,7 @@ export function mount(element, state) {
       if (V() !== size) topK.restop(counts(V()));
       before = choices(own);
       ownOf = byId();
-      if (penalty.value !== 1) ranking = ranked(penalised(logits, state.seen, penalty.value));
+      if (penalty.value !== 1) ranking = reranked(own, logits, state.seen, penalty.value);
       drawn = -1;
       build();
       showText();
