@@ -80,7 +80,10 @@ def train(
     device: Device = "auto",
     compile: Annotated[bool, typer.Option("--compile", help="Use torch.compile.")] = False,
 ) -> None:
-    """Train a GPT on a text; Ctrl-C stops it with its state saved."""
+    """Train a GPT on a text; Ctrl-C stops it with its state saved.
+
+    `torchrun --nproc-per-node=N -m gptlib train` and the same options share the run out among N processes, one a GPU.
+    """
     from gptlib.config import GPTConfig
     from gptlib.training import TrainConfig, choose_device, choose_precision
 

@@ -25,6 +25,7 @@ from gptlib.training.config import TrainConfig
 from gptlib.training.control import Control
 from gptlib.training.data import TokenData, evaluate, tokenize_corpus
 from gptlib.training.devices import autocast, choose_device, choose_precision
+from gptlib.training.distributed import ALONE, Team
 from gptlib.training.run import Run
 from gptlib.training.step import clip_gradient, learning_rate_at, make_optimizers, set_learning_rate
 
@@ -97,42 +98,52 @@ def train(
         control: pauses, saves or stops the run from another thread; time spent in a pause does not count.
         verbose: print what was chosen, and a progress line.
 
+    Started by `torchrun` in several processes, all of them train one model, each on its rows of every batch, with the
+    loss of one process; only the first evaluates, prints and writes. Dropout then draws differently in each.
+
     Returns:
         Losses, times and the log. Ctrl-C (or SIGTERM) ends the run after the step at hand, with its state saved.
 
     Raises:
         ValueError: if corpus, tokenizer, model and checkpoint do not fit each other, or `out` holds another run.
         FloatingPointError: if the loss is no longer a number; the last checkpoint is kept.
+        ConnectionError: if another of several processes has ended; the last checkpoint is kept.
     """
-    config, control = config or TrainConfig(), control or Control()
+    config, control, team = config or TrainConfig(), control or Control(), Team.from_environment()
+    team.check_batch(config.batch_size)
     if tokenizer.vocab_size > model.config.vocab_size:
         raise ValueError(
             f"the tokenizer has {tokenizer.vocab_size} tokens and the model vocab_size={model.config.vocab_size}; "
             "make the model with the tokenizer's"
         )
     data, validation = tokenize_corpus(corpus, tokenizer, model.config.n_positions)
-    device = choose_device(config.device)
+    device = choose_device(team.device(config.device))
     precision = choose_precision(device.value, config.precision)
-    run = Run(Path(out) if out else None, model, tokenizer, config, corpus.name, precision.value, device.value)
+    folder = Path(out) if out else None
+    run = Run(folder, model, tokenizer, config, corpus.name, precision.value, device.value, writes=team.leads)
+    verbose = verbose and team.leads
     say = tqdm.write if verbose else _silent
     say(_shape_of(model))
-    say(f"device {device}; precision {precision}")
+    say(f"device {device}; precision {precision}" + (f"; {team.size} processes" if team.size > 1 else ""))
     model.to(device.value).train()
     optimizers = make_optimizers(model, config)
-    torch.manual_seed(config.seed)  # dropout; batches have a generator of their own
+    torch.manual_seed(config.seed + team.rank)  # dropout; batches have a generator of their own
     state = run.start(optimizers, resume, say)
     if (earlier := run.result()) is not None:
         say(f"this run is finished: validation loss {earlier['val_loss']:.4f} after {earlier['steps']} steps")
         return TrainResult(**earlier, log=run.log)
-    forward = torch.compile(model) if config.compile else model
     before, began = state.seconds, time.perf_counter()
     in_precision = partial(autocast, device.value, precision.value)
 
+    ending = False
     bar = tqdm(total=config.steps, initial=state.step, unit="step", disable=not verbose, dynamic_ncols=True)
-    with bar, _stop_signals() as interrupted:
-        while state.step < config.steps and not interrupted.is_set():
+    with bar, _stop_signals() as interrupted, team.together(device.value):
+        team.weights_of_first(model)
+        forward = torch.compile(model) if config.compile else model
+        while state.step < config.steps and not ending:
             set_learning_rate(optimizers, learning_rate_at(state.step, config))
-            loss = _accumulate(forward, data, state.step, config, model, device.value, in_precision)
+            loss = _accumulate(forward, data, state.step, config, model, device.value, in_precision, team)
+            team.average_gradients(model)
             norm = clip_gradient(model, config.grad_clip)
             for optimizer in optimizers:
                 optimizer.step()
@@ -145,9 +156,11 @@ def train(
             last = state.step == config.steps
             # After the last step the whole split is measured, below; the best step needs the same windows throughout.
             look = config.keep == "best" if last else state.step % config.eval_every == 0
-            if look or last or state.step % config.log_every == 0:
-                state.train_loss = loss.item()
+            logged = look or last or state.step % config.log_every == 0
+            if logged:
+                state.train_loss = train_loss = loss.item()
                 _require_finite(loss, norm, state.step, config)
+            if logged and team.leads:
                 val_loss = None
                 if look:
                     val_loss = evaluate(model, validation, max_windows=config.eval_windows, context=in_precision())
@@ -162,7 +175,7 @@ def train(
                     model.train()
                 progress = Progress(
                     state.step,
-                    state.train_loss,
+                    train_loss,
                     learning_rate_at(state.step - 1, config),
                     norm.item(),
                     state.tokens,
@@ -173,7 +186,7 @@ def train(
                 )
                 run.write_log({k: v for k, v in asdict(progress).items() if k != "stop" and v is not None})
                 rate = state.tokens / state.seconds
-                shown = {"loss": f"{state.train_loss:.3f}", "tokens/s": f"{rate:,.0f}"}
+                shown = {"loss": f"{train_loss:.3f}", "tokens/s": f"{rate:,.0f}"}
                 bar.set_postfix(shown | ({"val": f"{val_loss:.3f}"} if val_loss is not None else {}), refresh=False)
                 if on_step is not None:
                     on_step(progress)
@@ -181,23 +194,23 @@ def train(
                     interrupted.set()
             if control.stopping:
                 interrupted.set()
+            ending = team.any(interrupted.is_set(), device.value)  # all stop after the same step
             pausing = control.paused  # asked once, so that no pause begins unsaved
             asked = control.wants_saving() or pausing
-            if last or state.step % config.save_every == 0 or interrupted.is_set() or asked:
+            if last or state.step % config.save_every == 0 or ending or asked:
                 _require_finite(loss, norm, state.step, config)  # a good checkpoint is not replaced by a broken one
                 run.save(optimizers, state)
                 control.saved(state.step)
             if pausing and not last:
                 with _undisturbed(model):
                     began += control.wait(state.step, interrupted)
-                if control.stopping:  # what there is was saved when the pause began
-                    interrupted.set()
+                ending = control.stopping or interrupted.is_set()  # what there is was saved when the pause began
 
-    finished = state.step == config.steps
-    val_loss = None
-    if finished:
-        run.restore_best()
-        val_loss = evaluate(model, validation)
+        finished, val_loss = state.step == config.steps, None
+        if finished:
+            run.restore_best()
+            team.weights_of_first(model)
+            val_loss = team.number_of_first(evaluate(model, validation) if team.leads else None, device.value)
     model.eval()
     result = TrainResult(
         finished,
@@ -231,17 +244,19 @@ def _accumulate(
     model: GPT,
     device: str,
     in_precision: Callable[[], Any],
+    team: Team = ALONE,
 ) -> Tensor:
     """Gradients of one step, averaged over its passes; returns the mean loss, a scalar tensor."""
     total = torch.zeros((), device=device)
     for i in range(config.accumulation):
         number = step * config.accumulation + i
         inputs, targets = data.batch(number, config.batch_size, model.config.n_positions, config.seed)
+        inputs, targets = team.share(inputs), team.share(targets)
         with in_precision():
             _, loss = forward(inputs.to(device, non_blocking=True), targets.to(device, non_blocking=True))
         (loss / config.accumulation).backward()
         total += loss.detach() / config.accumulation
-    return total
+    return team.mean(total)
 
 
 def _require_finite(loss: Tensor, norm: Tensor, step: int, config: TrainConfig) -> None:

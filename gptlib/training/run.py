@@ -32,7 +32,7 @@ class State:
 
 
 class Run:
-    """A run and its folder; without a folder nothing is written."""
+    """A run and its folder; without a folder nothing is written, and with `writes` off it is only read."""
 
     def __init__(
         self,
@@ -43,9 +43,11 @@ class Run:
         corpus: str,
         precision: str,
         device: str,
+        writes: bool = True,
     ) -> None:
         self.folder, self.model, self.tokenizer = folder, model, tokenizer
         self.config, self.corpus, self.precision, self.device = config, corpus, precision, device
+        self.writes = writes
         self.log: list[dict[str, Any]] = []
         self.best: dict[str, Tensor] | None = None
 
@@ -60,6 +62,8 @@ class Run:
         if self.folder.exists() and not self.folder.is_dir():
             raise ValueError(f"{self.folder} is a file; name a folder for the run")
         path = self.folder / files.CHECKPOINT
+        if not path.exists() and not self.writes:
+            return State()
         if not path.exists():
             self._refuse_to_overwrite()
             if resume:
@@ -91,7 +95,8 @@ class Run:
         lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
         entries = [json.loads(line) for line in lines if line.endswith("}")]
         self.log = [entry for entry in entries if entry["step"] <= state.step]
-        log.write_text("".join(json.dumps(e) + "\n" for e in self.log), encoding="utf-8")
+        if self.writes:
+            log.write_text("".join(json.dumps(e) + "\n" for e in self.log), encoding="utf-8")
         say(f"resuming at step {state.step} of {self.config.steps}")
         return state
 
@@ -128,7 +133,7 @@ class Run:
     def write_log(self, entry: dict[str, Any]) -> None:
         """Add a line to the log."""
         self.log.append(entry)
-        if self.folder is not None:
+        if self.folder is not None and self.writes:
             with (self.folder / files.LOG).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(entry) + "\n")
 
@@ -145,7 +150,7 @@ class Run:
 
     def save(self, optimizers: list[torch.optim.Optimizer], state: State) -> None:
         """Replace the checkpoint by the present state, in one move."""
-        if self.folder is None:
+        if self.folder is None or not self.writes:
             return
         tensors = {f"model.{name}": tensor for name, tensor in files.weights_of(self.model).items()}
         tensors |= files.pack_optimizers(optimizers)
@@ -165,7 +170,7 @@ class Run:
 
     def finish(self, result: dict[str, Any]) -> None:
         """Write the final weights, then the result, whose presence says that the run is finished."""
-        if self.folder is None:
+        if self.folder is None or not self.writes:
             return
         files.save_model(self.folder, self.model, self.tokenizer)
         files.write_json(self.folder / files.RESULT, result)
