@@ -150,7 +150,7 @@ EXERCISE = Exercise(
         Misconception(
             "neighbours are paired",
             "Your turns are right, but you pair neighbours, columns 2i and 2i + 1, as the RoFormer paper does. This "
-            "exercise pairs halves, columns i and i + D / 2, as Llama does and the library here.",
+            "exercise pairs halves, columns i and i + D / 2, as the library does and the Llama of transformers.",
             changes={"pairs": "neighbours"},
         ),
         Misconception(
