@@ -129,7 +129,7 @@ def plot_attention_pair(weights: ArrayLike, other: ArrayLike, *, title: str, sam
         )
     tokens = f"{a.shape[2]} and on {b.shape[2]} tokens"
     alt = f"{title}. {L} layers of {H} heads on {tokens}, and the second minus the first; {most}."
-    cell = min(1.0, 4.0 / max(H, 4))
+    cell = min(0.55, 2.4 / max(H, 4))
     a, b, change = (_pooled(w, cell) for w in (a, b, change))
     figure, axes = picture(3 * H * cell + 2.6, min(L * cell + 1.1, 14), alt=alt)
     figure.clear()

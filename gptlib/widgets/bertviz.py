@@ -50,7 +50,10 @@ LOADER = """
 
 
 # Where the frame is missing (GitHub, a notebook that is not trusted) the picture is shown, and elsewhere it is not.
-STILL = "<style>iframe.gl-bertviz ~ img.gl-bertviz { display: none }</style>"
+STILL = (
+    "<style>iframe.gl-bertviz ~ img.gl-bertviz { display: none } "
+    "iframe.gl-bertviz ~ p.gl-bertviz { display: block }</style>"
+)
 KEYS = "Tab leads into the view, to its heads and to its tokens; arrow keys move there, Enter does what a click does."
 
 
@@ -72,10 +75,11 @@ class BertVizView:
         cells = ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in heads]
         # The frame has an origin of its own and only scripts are allowed: nothing in it reaches the notebook.
         self.html = (
-            f"<p>{html.escape(sentence)} {KEYS}</p>{STILL}"
+            f"<p>{html.escape(sentence)}</p>{STILL}"
             f'<iframe class="gl-bertviz" title="{html.escape(sentence)}" sandbox="allow-scripts" '
             f'srcdoc="{html.escape(page)}" '
             f'style="width: 100%; height: {height}px; border: 0; background: white; color-scheme: light"></iframe>'
+            f'<p class="gl-bertviz" hidden>{KEYS}</p>'
             f'<img class="gl-bertviz" alt="{html.escape(picture.alt)}" src="data:image/png;base64,{png}">'
             f'<details><summary data-lm-suppress-shortcuts="true">All heads as a table</summary><table><thead><tr>'
             f"{''.join(f'<th>{column}</th>' for column in columns)}</tr></thead>"

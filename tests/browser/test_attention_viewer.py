@@ -280,6 +280,21 @@ def test_layers_that_did_not_change_are_counted(chromium):
     page.close()
 
 
+def test_a_small_picture_has_the_largest_of_the_cells_it_stands_for(chromium):
+    page = chromium.new_page()
+    source = base64.b64encode(view_module("attention_viewer").encode()).decode()
+    page.evaluate(f"import('data:text/javascript;base64,{source}').then((module) => {{ window.view = module; }})")
+    got = page.evaluate(
+        """() => {
+            const large = { "4 1": -0.9, "4 0": 0.5, "2 2": 0.3 };
+            const small = view.pooled({ T: 5, at: (q, k) => large[`${q} ${k}`] ?? 0.1, from: 3, tokens: "kept" }, 3);
+            return [small.T, small.from, small.tokens, [0, 1, 2].map((q) => [0, 1, 2].map((k) => small.at(q, k)))];
+        }"""
+    )
+    assert got == [3, 1, "kept", [[0.1, 0, 0], [0.1, 0.3, 0], [-0.9, 0.1, 0.1]]]
+    page.close()
+
+
 @pytest.mark.parametrize("form", ["map", "arcs"])
 def test_a_change_of_smollms_size_shows_within_a_frame(mounted, tokenizer, form):
     """30 layers × 9 heads × 128 tokens: what a key costs the page's main thread, in its own processor time."""

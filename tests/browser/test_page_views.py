@@ -442,10 +442,12 @@ def test_bertviz_is_a_picture_where_no_frame_is_shown(new_page):
     page = new_page(1000, 900).page
     page.set_content(html)
     assert not page.locator("img").is_visible()
+    assert page.get_by_text("Tab leads into the view").is_visible()
     page.locator("summary").focus()
     page.keyboard.press("Enter")
     assert page.locator("tbody tr").count() == 4
     for stripped in (r"<iframe.*?</iframe>", r"<iframe.*?</iframe>|<style>.*?</style>"):  # as GitHub and JupyterLab do
         page.set_content(re.sub(stripped, "", html, flags=re.DOTALL))
         assert page.locator("img").is_visible()
+        assert not page.get_by_text("Tab leads into the view").is_visible()
         assert page.locator("img").evaluate("node => node.naturalWidth") > 200

@@ -207,3 +207,17 @@ def test_marks_stay_with_their_words_behind_an_end_mark(story):
     ask(viewer, text="<|endoftext|>" + story.text)
     assert viewer.tokens[:2] == ["<|endoftext|>", tokenizer.tokens(tokenizer.encode(story.text))[0]]
     assert viewer.marks == [[kind, *(place + 1 for place in places)] for kind, *places in marks]
+
+
+def test_a_small_picture_keeps_a_column_one_token_wide():
+    weights = np.zeros((2, 9, 128, 128))
+    weights[..., 3] = 1.0  # all look at the token at 3 ...
+    weights[:, :, :3] = np.eye(128)[:3]  # ... once it is there
+    [image] = plot_attention_heads(weights, title="A sink").axes[0].images
+    shown = np.asarray(image.get_array())
+    n = shown.shape[0] // 2
+    assert n < 64
+    assert np.nanmin(shown[4:n, 1]) == 1
+    change = plot_attention_pair(weights, np.roll(weights, 40, -1), title="Moved", same=4).axes[2].images[0]
+    drawn = np.ma.filled(change.get_array(), 0.0)
+    assert (drawn.min(), drawn.max()) == (-1, 1)
