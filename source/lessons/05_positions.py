@@ -39,7 +39,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gptlib import GPT, GPTConfig, load_model, record, say, tales
+from gptlib import GPT, GPTConfig, load_model, positions, record, say, tales
 from gptlib.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION, picture, plot_ladder
 from gptlib.prose import near, reveal
 
@@ -294,8 +294,6 @@ say(
     side=128,
     uneven=near(uneven, 0, 1e-3),
 )
-
-from gptlib import positions
 
 difference = (sinusoidal(512, 64) - positions.sinusoidal(512, 64)).abs().max()
 print(f"differs from gptlib.positions.sinusoidal by {difference:.0e}")
@@ -709,7 +707,7 @@ assert here[-1] > 1.2 * here[last_inside]
 figure
 
 # %% [markdown] name="beyond_explained"
-# So what happens beyond 64?
+# First the part before the line: more text should help, and yet all but ALiBi get worse from about 24 tokens on. Models so young are rather confused than helped by more to look at; trained longer, they come down. And beyond 64?
 #
 # - **Learned** positions end: there is no curve to draw. (Give the table 512 rows from the start and train on 64, and there is one; the table below has it. Rows that training never touched are noise.)
 # - **Waves** can be computed for any position, and the model has never seen a vector like them. The hope of 2017 does not come true.
