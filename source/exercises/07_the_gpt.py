@@ -97,6 +97,9 @@ check("gpt.count_parameters")
 # itself, with `generator`, a `torch.Generator`: the same seed gives the same tensor. (`torch.randn`, `torch.normal` and
 # `Tensor.normal_` take a generator.) How you use it is up to you: the check looks at the distribution of some thousand
 # numbers, and not at the single ones.
+#
+# For example, `init("norm.weight", [3], 12, generator)` is `tensor([1., 1., 1.])`, and the numbers of
+# `init("blocks.0.mlp.narrow.weight", [100, 400], 12, generator)` spread by $0.02 / \sqrt{24}$, which is about 0.0041.
 
 
 # %% name="init" gptlib={"role": "answer", "exercise": "gpt.init", "points": 4}

@@ -55,16 +55,19 @@ def _build(
     final_norm: bool = True,
     heads: str = "share the width",
     inner: int = 4,
-    narrow_bias: str = "C",
     head_bias: bool = False,
 ) -> Answer:
     def count_parameters(vocab_size: int, n_positions: int, n_embd: int, n_layer: int, n_head: int, tied: bool) -> int:
         V, C, wide = vocab_size, n_embd, inner * n_embd
         attention = 4 * C * C * (n_head if heads == "each full width" else 1)
-        narrow = {"C": C, "4 C": wide}[narrow_bias]
-        biases = {"all": 4 * C + wide + narrow, "none": 0, "no q, k, v": C + wide + narrow}[linear_biases]
+        biases = {
+            "all": 4 * C + wide + C,
+            "none": 0,
+            "no q, k, v": C + wide + C,
+            "second as wide as its input": 4 * C + wide + wide,
+        }
         norm = 2 * C if shifts else C
-        block = attention + 2 * C * wide + biases + norms * norm
+        block = attention + 2 * C * wide + biases[linear_biases] + norms * norm
         maps = {"by tied": 1 if tied else 2, "once": 1, "twice": 2, "other way round": 2 if tied else 1, "none": 0}
         embeddings = V * C * maps[tokens] + (n_positions * C if positions == "learned" else 0)
         return embeddings + n_layer * block + norm * final_norm + (V if head_bias else 0)
@@ -187,7 +190,7 @@ EXERCISE = Exercise(
             "a bias as long as the input",
             "A bias has as many numbers as its map puts out. The second map of the feed-forward part puts out n_embd "
             "features, and not 4 · n_embd.",
-            changes={"narrow_bias": "4 C"},
+            changes={"linear_biases": "second as wide as its input"},
         ),
         Misconception(
             "one norm in a block",

@@ -265,7 +265,7 @@ EXERCISE = Exercise(
         Misconception(
             "norm after every block",
             "You norm after every block. The blocks have norms of their own; this one comes once, after the last.",
-            changes={"norm_goes": "after every block"},
+            _build(norm_goes="after every block"),
         ),
         Misconception(
             "no positions",
@@ -275,7 +275,7 @@ EXERCISE = Exercise(
         Misconception(
             "every token at position 0",
             "You add the first position vector to every token. Position t gets row t.",
-            changes={"positions": "always 0"},
+            _build(positions="always 0"),
         ),
         Misconception(
             "positions from 1",
@@ -290,18 +290,18 @@ EXERCISE = Exercise(
         Misconception(
             "positions looked up by token",
             "You look position vectors up by the ids. They go by the place: row t for the token at t, whatever it is.",
-            changes={"positions": "by id"},
+            _build(positions="by id"),
         ),
         Misconception(
             "positions from the end",
             "Your positions count from the end of the text. The first token has position 0.",
-            changes={"positions": "from the end"},
+            _build(positions="from the end"),
         ),
         Misconception(
             "positions after the blocks",
             "You add the position vectors after the blocks, where attention can no longer use them. They are added to "
             "the token vectors, before the first block.",
-            changes={"positions": "after the blocks"},
+            _build(positions="after the blocks"),
         ),
         Misconception(
             "embeddings times √C",
@@ -316,12 +316,12 @@ EXERCISE = Exercise(
         Misconception(
             "only the first block",
             "You apply the first block alone. Apply all of them, one after the other.",
-            changes={"blocks": "the first alone"},
+            _build(blocks="the first alone"),
         ),
         Misconception(
             "no blocks",
             "You do not apply the blocks: for block in blocks: x = block(x).",
-            changes={"blocks": "none"},
+            _build(blocks="none"),
         ),
         Misconception(
             "shifted twice",
@@ -332,7 +332,7 @@ EXERCISE = Exercise(
         Misconception(
             "the input as target",
             "Your loss asks each position for the token that it has just read. Use targets.",
-            changes={"shift": "to the input"},
+            _build(shift="to the input"),
         ),
         Misconception(
             "mean over everything",
@@ -349,12 +349,12 @@ EXERCISE = Exercise(
         Misconception(
             "sum",
             "Your loss is a sum. Divide by the number of targets, so that it does not grow with the batch.",
-            changes={"mean": "sum"},
+            _build(mean="sum"),
         ),
         Misconception(
             "in bits",
             "Your loss is in bits. The course counts in nats, with the natural logarithm.",
-            changes={"mean": "bits"},
+            _build(mean="bits"),
         ),
         Misconception(
             "-1 taken for token 0",
@@ -365,17 +365,17 @@ EXERCISE = Exercise(
             "-1 taken for the last token",
             "You use -1 as an index, and Python takes it for the last token of the vocabulary. Where the target is -1, "
             "there is none: leave the place out.",
-            changes={"missing": "the last token"},
+            _build(missing="the last token"),
         ),
         Misconception(
             "probabilities for logits",
             "You return probabilities. Logits are what stands before the softmax.",
-            changes={"result": "probabilities"},
+            _build(result="probabilities"),
         ),
         Misconception(
             "softmax before the loss",
             "You give F.cross_entropy probabilities. It takes logits and does the softmax itself; twice is too often.",
-            changes={"result": "softmax before the loss"},
+            _build(result="softmax before the loss"),
         ),
         Misconception(
             "only the last position",

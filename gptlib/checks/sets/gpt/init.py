@@ -209,7 +209,7 @@ EXERCISE = Exercise(
             "everything scaled",
             "You scale all weights down by √(2 · n_layer), embeddings too. Only the two matrices of a block that write "
             "to the residual stream are scaled: attention.project and mlp.narrow.",
-            changes={"scaled": "all"},
+            _build(scaled="all"),
         ),
         Misconception(
             "embeddings scaled too",
@@ -221,19 +221,19 @@ EXERCISE = Exercise(
             "the readers scaled",
             "You scale qkv and widen, which read from the residual stream. Those that write to it are "
             "attention.project and mlp.narrow.",
-            changes={"scaled": "those that read"},
+            _build(scaled="those that read"),
         ),
         Misconception(
             "attention alone scaled",
             "You scale attention.project, and leave mlp.narrow as large as the rest. Both write to the residual "
             "stream.",
-            changes={"scaled": "attention"},
+            _build(scaled="attention"),
         ),
         Misconception(
             "feed-forward alone scaled",
             "You scale mlp.narrow, and leave attention.project as large as the rest. Both write to the residual "
             "stream.",
-            changes={"scaled": "feed-forward"},
+            _build(scaled="feed-forward"),
         ),
         Misconception(
             "√n_layer",
@@ -251,7 +251,7 @@ EXERCISE = Exercise(
             "by the block's own number",
             "You scale each block by its own number. All blocks get the same factor, 1 / √(2 · n_layer), by the depth "
             "of the whole model.",
-            changes={"factor": "own"},
+            _build(factor="own"),
         ),
         Misconception(
             "0.02 as the variance",
@@ -263,13 +263,13 @@ EXERCISE = Exercise(
             "0.02² as the standard deviation",
             "Your numbers spread by 0.0004. That is the variance; PyTorch's std, like a factor on torch.randn, is the "
             "standard deviation: 0.02.",
-            changes={"std": 0.0004},
+            _build(std=0.0004),
         ),
         Misconception(
             "embeddings with 1",
             "You leave the embeddings at standard deviation 1, as nn.Embedding does. Tied to the output map they would "
             "give logits of several hundred, and a first loss to match: 0.02.",
-            changes={"embeddings": "1"},
+            _build(embeddings="1"),
         ),
         Misconception(
             "random biases",
@@ -290,48 +290,48 @@ EXERCISE = Exercise(
         Misconception(
             "norms of zero",
             "Your norms begin with a scale of 0, so nothing passes them. Scales begin at 1, and only biases at 0.",
-            changes={"norms": "zeros"},
+            _build(norms="zeros"),
         ),
         Misconception(
             "uniform",
             "You draw uniformly between -0.02 and 0.02, which spreads by 0.02 / √3 only. The numbers are to be normal, "
             "with standard deviation 0.02.",
-            changes={"kind": "uniform up to std"},
+            _build(kind="uniform up to std"),
         ),
         Misconception(
             "by the width of the input",
             "You draw matrices with 1 / √(their number of inputs), as other networks do and nearly as nn.Linear does. "
             "GPT-2 uses 0.02 whatever the width.",
-            changes={"kind": "fan in"},
+            _build(kind="fan in"),
         ),
         Misconception(
             "standard normal",
             "Your numbers have standard deviation 1, as torch.randn draws them. Multiply by 0.02, or by what the "
             "matrices that write to the stream get.",
-            changes={"std": 1.0},
+            _build(std=1.0),
         ),
         Misconception(
             "one row for all",
             "Your rows are all the same: you draw one and repeat it. Every number is drawn by itself, or the features "
             "would begin, and stay, equal.",
-            changes={"kind": "a row repeated"},
+            _build(kind="a row repeated"),
         ),
         Misconception(
             "float64",
             "Your numbers are right, but of dtype float64. Weights are float32.",
-            changes={"kind": "double"},
+            _build(kind="double"),
         ),
         Misconception(
             "a generator of its own",
             "Your numbers are always the same, whatever the generator: you make one yourself, with a seed of your own. "
             "Use the one that is given.",
-            changes={"draws": "from one seed"},
+            _build(draws="from one seed"),
         ),
         Misconception(
             "ignores the generator",
             "The numbers are spread as they should be, but they do not come from the generator: with the same seed "
             "they must be the same. Hand it on: torch.randn(shape, generator=generator).",
-            changes={"draws": "from PyTorch's own"},
+            _build(draws="from PyTorch's own"),
             also=tuple(_by_another_call(call) for call in ("nn.init.normal_", "torch.normal", "scaled after")),
         ),
     ),
