@@ -288,6 +288,31 @@ def test_a_tokenizer_of_the_kernel_is_asked_there(mounted):
     assert "waiting" not in page.locator(".gl-card").inner_text()
 
 
+def test_rows_out_of_sight_follow_a_moment_later_or_as_soon_as_they_are_scrolled_to(mounted):
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(40, 8) for _ in range(3))
+    page = mounted(AttentionSteps(q, k, v, tokens=[f"t{i}" for i in range(40)]))
+    page.wait_for_timeout(300)
+    masks = """async ([query, scroll]) => {
+        const painted = () => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+        const region = document.querySelector(".gl-keys").parentElement;
+        const slider = document.querySelector("input[type=range]");
+        region.scrollTop = 0;
+        await painted();
+        slider.value = query;
+        slider.dispatchEvent(new Event("input"));
+        await painted();
+        if (scroll) { region.scrollTop = 9999; await painted(); }
+        const rows = [...document.querySelectorAll(".gl-keys tbody tr")];
+        return [1, 39].map((row) => rows[row].cells[3].innerText);
+    }"""
+    last = f"{(q @ k.T / 8**0.5)[39, 39]:.2f}".replace("-", "−")
+    assert page.evaluate(masks, [0, False]) == ["−∞", last]
+    page.wait_for_timeout(400)
+    assert page.locator(".gl-keys tbody tr").last.locator("td").nth(2).inner_text() == "−∞"
+    assert page.evaluate(masks, [39, True])[1] == last
+
+
 # Sampling: penalty, tree, three temperatures --------------------------------------------------------------------------
 
 
