@@ -428,9 +428,9 @@ figure
 
 # %% [markdown] name="whole_stories_explained"
 # At 0 the model has one story, told 64 times, and it happens to break a rule, so that none is right. At 2 hardly a sentence
-# holds. In between lies the reason for those defaults of 0.7 and 0.8. A story is without a mistake only if *each* of its
+# holds. In between lies a reason for those defaults of 0.7 and 0.8. A story is without a mistake only if *each* of its
 # hundred-odd tokens is. The fifth column is how often a token would be drawn that no story has there, measured along true
-# stories; the sixth raises the rest to the length of a story, and comes close to what was counted. A slip in four hundred
+# stories; the sixth raises the rest to the length of a story, and comes close to what was counted. A slip in some 350
 # tokens sounds like little, and ruins every third story. A temperature a little below 1 makes the tail thinner and touches the
 # rest less.
 #
@@ -452,19 +452,13 @@ people = tales.world().people
 pets = list(PETS)
 
 
-def scores_of(name: str) -> Tensor:
-    """The logits along "name had an old dog" and so on, for each pet: (pets, tokens, V), and the tokens."""
-    return [
-        (len(tokenizer.encode(f"<|endoftext|>{name} had")), tokenizer.encode(f"<|endoftext|>{name} had {PETS[pet]}"))
-        for pet in pets
-    ]
-
-
 logits_of = {}
 for person in people:
-    for pet, (start, text) in zip(pets, scores_of(person.name), strict=True):
-        with torch.no_grad():
-            logits_of[person.name, pet] = model(torch.tensor([text]))[0][0, start - 1 : -1], text[start:]  # (n, V)
+    begun = tokenizer.encode(f"<|endoftext|>{person.name} had")
+    for pet in pets:
+        text = tokenizer.encode(f"<|endoftext|>{person.name} had {PETS[pet]}")
+        with torch.no_grad():  # the logits before each token of the pet, (n, V), and these tokens
+            logits_of[person.name, pet] = model(torch.tensor([text]))[0][0, len(begun) - 1 : -1], text[len(begun) :]
 
 
 def pet_probabilities(tau: float) -> Tensor:
@@ -764,13 +758,14 @@ def penalise(logits: Tensor, text: Tensor, penalty: float) -> Tensor:
     return logits.scatter(1, text, torch.where(seen > 0, seen / penalty, seen * penalty))  # (B, V)
 
 
-for shift in (0.0, 10.0, -10.0):
-    before = (scene_logits + shift).softmax(-1)
-    after = penalise(scene_logits + shift, ids, 1.3).softmax(-1)
-    moved = 0.5 * (after - before).abs().sum()
-    print(
-        f"all logits + {shift:5}: before {before.max():.3f} for the best, the penalty moves {moved:.2f} of the probability"
-    )
+said = torch.tensor([[END, *tokenizer.encode(scene + ' met Sam. "I can run faster than you," said')]])  # (1, T)
+with torch.no_grad():
+    said_logits = model(said)[0][:, -1]  # (1, V)
+otto = tokenizer.encode(" Otto")[0]
+for shift in (-10, 0, 10, 30):
+    before, after = said_logits + shift, penalise(said_logits + shift, said, 1.3)
+    p, q = (z.softmax(-1)[0, otto].item() for z in (before, after))
+    print(f"all logits {shift:+3}: p of Otto {p:.3f}, with the penalty {q:.3f}")
 
 # %% [markdown] name="penalty_predict"
 # A softmax does not care whether 10 is added to all logits. The penalty does: its effect hangs on where the logits happen to
