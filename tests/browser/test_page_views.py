@@ -419,6 +419,7 @@ def test_bertvizs_model_and_neuron_view_answer_to_keys(new_page):
     assert frame.evaluate(FOCUSED) == "layer 1, head 1"
     page.keyboard.press("Enter")
     frame.get_by_text("Layer 1, Head 1").wait_for()
+    frame.wait_for_selector("g[tabindex='0']", state="attached")  # its tokens are reached from the next frame on
     assert frame.evaluate(FOCUSED) == "layer 1, head 1"
     page.keyboard.press("Tab")
     page.keyboard.press("ArrowDown")
