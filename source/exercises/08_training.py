@@ -3,8 +3,9 @@
 #
 # {{badge}}
 #
-# Four functions, parts of the loop that trains a GPT: the batch, the learning rate of each step, the step of the
-# optimizer, the clipping of the gradient. About 35 minutes. Know first: lesson 08.
+# Five functions. Four are parts of the loop that trains a GPT: the batch, the learning rate of each step, the step of the
+# optimizer, the clipping of the gradient. With the fifth you are the doctor: from what a run has logged, it says what the
+# run is ill with. About 55 minutes. Know first: lesson 08.
 #
 # Write each answer where the cell raises `NotImplementedError`, run the cell, then run the check below it. A check says
 # what was expected, what came out, and on which input; when it knows the mistake, it names it. Hints come in three
@@ -203,12 +204,175 @@ check("training.clip")
 # %% [markdown] name="after_clip"
 # Hints: `check("training.clip", hint=1)`, then `hint=2`, then `hint=3`.
 
+# %% [markdown] name="about_diagnose"
+# ## 5. Six sick runs
+#
+# *20 minutes, 5 points.*
+#
+# One small GPT was trained on tales eight times, for 300 steps each. In six of the runs one line of code was wrong. Nothing
+# raised an error, and in every one of them the loss fell. These are the illnesses:
+#
+# | name | the line that was wrong |
+# |---|---|
+# | `"initial scale"` | the token embedding, which is the output's matrix too, was left at PyTorch's own standard deviation, 1 and not 0.02 |
+# | `"no warmup"` | the learning rate is at its highest from the first step on, and that is too much for fresh weights |
+# | `"last position only"` | the loss is that of the last position of every window, and not the mean over all |
+# | `"shifted targets"` | the targets were shifted twice: each is not the next token but the one after it |
+# | `"leak"` | attention was called without `is_causal=True`: every position sees all of the window |
+# | `"dropout in evaluation"` | `model.eval()` was forgotten: validation losses are measured, and samples written, with dropout on |
+#
+# The other two runs are `"healthy"`. This is what every run has logged:
+#
+# | name | what it is |
+# |---|---|
+# | `vocab_size` | 1024, the number of tokens V |
+# | `floor` | the lowest loss that any model of tales can have, in nats per token (lesson 02) |
+# | `train_loss` | (300,), the loss of each step's batch, before the step |
+# | `learning_rate` | (300,), of each step |
+# | `gradient_norm` | (300,), of each step, before it was clipped to 1 |
+# | `eval_step` | (7,), how many steps had been taken when the validation loss was measured |
+# | `val_loss` | (7,), the validation loss at these steps, the mean over all positions of 64 windows, the same ones each time |
+# | `val_loss_again` | (7,), the same measured a second time at once: same windows, same weights |
+# | `val_loss_by_position` | (64,), the last validation loss, at each position of the window |
+# | `sample` | the beginning of a story that the model wrote, a token at a time, as always |
+# | `known_pairs` | of all pairs of neighbouring tokens in eight such stories, the share that are neighbours somewhere in the training text |
+# | `known_pairs_two_apart` | the same, but the share that stand two places apart somewhere in the training text |
+#
+# Wrong targets and a wrong mask are in the validation loss as well, since training and validation call the same code.
+#
+# The next three cells load the runs, draw them, and put their numbers into a table.
+
+# %% name="load_runs"
+from gptlib.measured import recorded
+
+kept = recorded("sick_runs")
+runs = {}
+for name, run in zip("ABCDEFGH", sorted(kept["runs"], key=lambda run: run["log"]["sample"]), strict=True):
+    runs[name] = {key: torch.tensor(value) if isinstance(value, list) else value for key, value in run["log"].items()}
+print("recorded by:", kept.command)
+
+# %% name="show_runs" gptlib={"role": "reveal"}
+from gptlib.plots import BLUE, GREY, VERMILION, picture, style
+
+figure, axes = picture(
+    9.4,
+    13.5,
+    alt="Eight runs of one model: losses, learning rates, gradient norms and losses by position. The table below has the numbers.",
+)
+axes.remove()
+with style():
+    panels = figure.subplots(len(runs), 4, sharex="col", sharey="col", width_ratios=[2, 1, 1, 1])
+for row, (name, run) in zip(panels, runs.items(), strict=True):
+    loss, rate, norm, place = row
+    loss.plot(run["train_loss"], color=BLUE, linewidth=1, label="training")
+    loss.plot(run["eval_step"], run["val_loss"], "o", color=VERMILION, markersize=4, label="validation")
+    rate.plot(run["learning_rate"], color=BLUE, linewidth=1)
+    norm.plot(run["gradient_norm"], color=BLUE, linewidth=1)
+    place.plot(run["val_loss_by_position"], color=VERMILION, linewidth=1)
+    for panel in (loss, place):
+        panel.axhline(run["floor"], color=GREY, linestyle="--", linewidth=1, label="floor")
+    for panel in row:
+        panel.tick_params(labelsize=8)
+    loss.set_ylabel(f"run {name}\n(nats per token)")
+for panel, title in zip(panels[0], ("loss", "learning rate", "gradient norm", "last loss by position"), strict=True):
+    panel.set_title(title)
+for panel, label in zip(panels[-1], ("step", "step", "step", "position in the window"), strict=True):
+    panel.set_xlabel(label)
+panels[0][0].set(yscale="log", ylim=(0.05, 100), yticks=[0.1, 1, 10, 100], yticklabels=["0.1", "1", "10", "100"])
+panels[0][2].set(yscale="log", ylim=(0.1, 100), yticks=[0.1, 1, 10, 100], yticklabels=["0.1", "1", "10", "100"])
+panels[0][3].set_ylim(-0.2, 7)
+panels[0][0].legend(fontsize=8, ncols=3, loc="upper right")
+figure
+
+# %% name="runs_in_numbers" gptlib={"role": "reveal"}
+from gptlib import say
+
+rows = [
+    f"| {name} | {run['train_loss'][0]:.2f} | {run['train_loss'][-20:].mean():.2f} ± {run['train_loss'][-20:].std():.2f} "
+    f"| {run['val_loss'][-1]:.3f} | {run['val_loss_again'][-1]:.3f} | {1000 * run['learning_rate'][0]:.2f} of {1000 * run['learning_rate'].max():.2f} "
+    f"| {run['known_pairs']:.2f} | {run['known_pairs_two_apart']:.2f} | {run['sample'][:110].replace('|', chr(92) + '|')!r} |"
+    for name, run in runs.items()
+]
+say(
+    "| run | first loss | training loss, last 20 steps | validation loss | measured again | learning rate at first, thousandths "
+    "| known pairs | known pairs two apart | sample |\n|---|---|---|---|---|---|---|---|---|\n{rows}",
+    rows="\n".join(rows),
+)
+
+# %% [markdown] name="look_first"
+# **Look first.** Which run is ill with what, and which two are healthy? Write down a letter for each illness before you open the
+# answer.
+#
+# <details><summary>Answer</summary>
+#
+# - **C, initial scale.** Its first loss is 61, where ln 1024 = 6.93 is what knowing nothing costs. After that it learns, only
+#   later than others, which is why this illness so often stays unnoticed.
+# - **B, leak.** Its validation loss is 0.07, and no model can get below the floor of 0.218. Where it writes, there is no
+#   future to look at, and it has learned nothing else. By position the loss is 0 everywhere, except at the last, after which
+#   nothing comes.
+# - **F, dropout in evaluation.** Measured again, the validation loss is another one. It also lies no longer below the
+#   training loss, as it does in the healthy run E, where dropout disturbs the training alone.
+# - **H, shifted targets.** The loss looks like that of a run that is a little slow. The sample gives it away: every other word
+#   is missing. Read samples.
+# - **A, last position only.** 16 targets a step and not 1,024: the loss jumps, and after 300 steps little is learned.
+# - **G, no warmup.** The learning rate begins at 0.01, and the loss ends at twice that of E, which has the same rate after a
+#   warmup.
+# - **D and E are healthy.** D has no warmup either, but a rate of 0.004, at which none is missed; it is merely slower than E.
+#
+# </details>
+#
+# Now write `diagnose(run)`, which finds this out by itself:
+#
+# - `run` is a dict with the names of the table above, like `runs["A"]`: tensors for what has a shape (float32, `eval_step`
+#   int64), a text for `sample`, a number for each of the others.
+# - It returns one of the seven names as a `str`: an illness or `"healthy"`.
+# - It is tried on 17 other runs, which were made from these eight: every run twice, once a little better and once a little
+#   worse. What its loss lies above the floor at the end is 2 to 6 % less or more, the noise is that of other batches, and the
+#   share of known pairs is that of other samples. (`sample` itself stays as it was.) One more healthy run has a noisier
+#   training loss, as from smaller batches.
+# - No run has two illnesses. A limit that lies about halfway between what the ill and the healthy runs show above will do.
+#
+# For example, `diagnose(runs["C"])` is `"initial scale"`, and `diagnose(runs["E"])` is `"healthy"`.
+
+
+# %% name="diagnose" gptlib={"role": "answer", "exercise": "training.diagnose", "points": 5}
+def diagnose(run):
+    """Say what a training run is ill with.
+
+    run: a dict of what it has logged, with the names of the table above.
+    Returns "healthy", "initial scale", "no warmup", "last position only", "shifted targets", "leak" or
+    "dropout in evaluation".
+    """
+    # answer
+    if run["train_loss"][0] > 1.5 * math.log(run["vocab_size"]):
+        return "initial scale"
+    if run["val_loss"][-1] < run["floor"]:
+        return "leak"
+    if (run["val_loss"] != run["val_loss_again"]).any():
+        return "dropout in evaluation"
+    if run["known_pairs_two_apart"] > run["known_pairs"] + 0.3:
+        return "shifted targets"
+    if run["val_loss"][-1] > 4:
+        return "last position only"
+    if run["learning_rate"][0] == run["learning_rate"].max() and run["val_loss"][-1] > 2.15:
+        return "no warmup"
+    return "healthy"
+    # end answer
+
+
+# %% name="check_diagnose" gptlib={"role": "check", "exercise": "training.diagnose"}
+check("training.diagnose")
+
+# %% [markdown] name="after_diagnose"
+# Hints: `check("training.diagnose", hint=1)`, then `hint=2`, then `hint=3`.
+
 # %% [markdown] name="built"
 # ## What you built
 #
-# The parts of a training loop. The library's own are `TokenData.batch` in `gptlib/training/data.py`, and
-# `learning_rate_at`, `make_optimizers` and `clip_gradient` in `gptlib/training/step.py`; the loop around them is in
-# `gptlib/training/loop.py`. See where you stand over all exercises with the next cell.
+# The parts of a training loop, and an eye for what it does. The library's own are `TokenData.batch` in `gptlib/training/data.py`,
+# and `learning_rate_at`, `make_optimizers` and `clip_gradient` in `gptlib/training/step.py`; the loop around them is in
+# `gptlib/training/loop.py`. The runs of the fifth exercise were made by `source/measure/sick_runs.py`, where each illness is the
+# one line that is wrong. See where you stand over all exercises with the next cell.
 
 # %% name="progress"
 from gptlib.checks import progress

@@ -1,6 +1,6 @@
-"""Set 08: training, the parts of the loop."""
+"""Set 08: training, from a batch to a diagnosis."""
 
-from gptlib.checks.sets.training import batches, clip, schedule, step
+from gptlib.checks.sets.training import batches, clip, diagnose, schedule, step
 
 LESSON = 8
-EXERCISES = (batches.EXERCISE, schedule.EXERCISE, step.EXERCISE, clip.EXERCISE)
+EXERCISES = (batches.EXERCISE, schedule.EXERCISE, step.EXERCISE, clip.EXERCISE, diagnose.EXERCISE)
