@@ -137,8 +137,9 @@ for name, slip in slips.items():
     print(f"{name:30}…{greedy(beginning, 18, **slip)}")
 
 # %% [markdown] name="wrong_loops_explained"
-# With the last token only, the model has forgotten everything else at each step. At the first position stands the prediction for what
-# follows the end mark, which is how stories begin. And without appending, the same question is asked again and gets the same answer.
+# With the last token only, the model has forgotten everything else at each step. At the first position stands the prediction
+# for what follows the end mark, which is how stories begin. And without appending, the same question is asked again and gets
+# the same answer.
 
 # %% [markdown] name="temperature"
 # ## Temperature
@@ -430,9 +431,9 @@ figure
 # At 0 the model has one story, told 64 times, and it happens to break a rule, so that none is right. At 2 hardly a sentence
 # holds. In between lies a reason for those defaults of 0.7 and 0.8. A story is without a mistake only if *each* of its
 # hundred-odd tokens is. The fifth column is how often a token would be drawn that no story has there, measured along true
-# stories; the sixth raises the rest to the length of a story, and comes close to what was counted. A slip in some 350
-# tokens sounds like little, and ruins every third story. A temperature a little below 1 makes the tail thinner and touches the
-# rest less.
+# stories; the sixth raises the rest to the length of a story, and comes close to what was counted. A slip in some 350 tokens
+# sounds like little, and ruins every third story. A temperature a little below 1 makes the tail thinner and touches the rest
+# less.
 #
 # Far below 1 this turns. The favourites win everywhere: at 0.5 the model tells of races far more often than the world does, and
 # races are what it often gets wrong. The estimate in the sixth column does not see that, because it was measured along true
@@ -640,7 +641,8 @@ for tau in (1.0, 5.0):
 
 # %% [markdown] name="finite_fill_explained"
 # Zero is a logit like any other, and there are a thousand of them. With −30 the leak is small until somebody turns up the
-# temperature. −1e9 holds, in 32-bit numbers and at temperatures in use; half precision cannot even write it. −∞ needs no argument.
+# temperature. −1e9 holds, in 32-bit numbers and at temperatures in use; half precision cannot even write it. −∞ needs no
+# argument.
 #
 # **Top-p that stops short.** One reads that top-p "keeps the tokens whose cumulative probability is below p". Then the token
 # with which the sum *reaches* p is dropped.
@@ -725,23 +727,21 @@ for name, way in ways.items():
     slips = (q * off_language).sum(-1).mean()
     lost = (truth * (q == 0)).sum(-1).mean()
     stories = tell(**way)
-    lines.append(
-        f"| {name} | {slips:.3%} | {lost:.2%} | {sum(map(possible, stories)) / len(stories):.0%} | {len(set(stories)) / len(stories):.0%} |"
-    )
+    lines.append(f"| {name} | {slips:.3%} | {lost:.2%} | {sum(map(possible, stories)) / len(stories):.0%} |")
 
 # %% name="bargain_answer" gptlib={"role": "reveal"}
 reveal(
-    "| | slips per token | of the truth, unsayable | stories without a mistake | different |\n|---|---|---|---|---|\n{lines}",
+    "| | slips per token | of the truth, unsayable | stories without a mistake |\n|---|---|---|---|\n{lines}",
     question="Answer",
     lines="\n".join(lines),
 )
 
 # %% [markdown] name="bargain_explained"
-# Temperature 1 loses nothing and slips most; every filter trades one for the other. Top-k pays the worst price: three tokens
-# are too many where one is right, and too few where ten are, so it slips *and* cannot say what the world says. Top-p and min-p
-# remove about as much of the tail and leave nearly all of the truth. At temperature 2 top-p is of little use, because it counts
-# a tail that the heat has made heavy: a thousand bad tokens are needed to get to 0.9. Min-p compares with the best token, and a
-# large value of it brings the story back.
+# Plain temperature 1 loses nothing, and every filter trades some of what can be said for fewer slips. Top-k pays the worst
+# price: three tokens are too many where one is right, and too few where ten are, so it slips *and* cannot say what the world
+# says. Top-p and min-p remove about as much of the tail and leave nearly all of the truth. At temperature 2 top-p is of little
+# use, because it counts a tail that the heat has made heavy: more than a hundred bad tokens can be needed to get to 0.9. Min-p
+# compares with the best token, and a large value of it brings the story back.
 #
 # None of them makes a token more probable because it is *true*. They cut by size, and what is small and right goes with what is
 # small and wrong.
@@ -749,7 +749,8 @@ reveal(
 # ## Penalties
 #
 # Against loops, some programs make tokens that the text already holds less probable. The **repetition penalty** of CTRL (2019)
-# divides their logits by a number such as 1.2. Implementations multiply where a logit is negative, because dividing would raise it.
+# divides their logits by a number such as 1.2. Implementations multiply where a logit is negative, because dividing would raise
+# it.
 
 
 # %% name="penalty"
@@ -761,17 +762,17 @@ def penalise(logits: Tensor, text: Tensor, penalty: float) -> Tensor:
 said = torch.tensor([[END, *tokenizer.encode(scene + ' met Sam. "I can run faster than you," said')]])  # (1, T)
 with torch.no_grad():
     said_logits = model(said)[0][:, -1]  # (1, V)
-otto = tokenizer.encode(" Otto")[0]
+otto_id = tokenizer.encode(" Otto")[0]
 for shift in (-10, 0, 10, 30):
     before, after = said_logits + shift, penalise(said_logits + shift, said, 1.3)
-    p, q = (z.softmax(-1)[0, otto].item() for z in (before, after))
+    p, q = (z.softmax(-1)[0, otto_id].item() for z in (before, after))
     print(f"all logits {shift:+3}: p of Otto {p:.3f}, with the penalty {q:.3f}")
 
 # %% [markdown] name="penalty_predict"
 # A softmax does not care whether 10 is added to all logits. The penalty does: its effect hangs on where the logits happen to
 # lie, which nothing in training determines. It is a knob to be tried out anew for each model.
 #
-# **Predict.** It will end the loops. What else will it do to the stories?
+# **Predict.** It is meant to end loops. What will it do to stories that do not loop?
 
 # %% name="penalty_cost" gptlib={"role": "reveal"}
 lines = []
@@ -823,11 +824,11 @@ reveal(
 print(textwrap.fill(best_stories[16], 110))
 
 # %% [markdown] name="beams_explained"
-# More beams do not find more probable stories step by step: two do worse than one, eight far worse, and only sixteen come out
-# ahead. A beam is judged by what it has cost *so far*. A beginning that puts its choices off looks cheap, pushes the others
-# out, and has to pay later. Among a thousand stories drawn at random there is one that is more probable than all that was
-# found. So "beam search finds the most probable text" is wrong; that would take an exact search, and there are far too many
-# texts for one.
+# More beams do not find more probable stories step by step: by the model's own measure two do worse than one, eight far worse,
+# and only sixteen come out ahead. A beam is judged by what it has cost *so far*. A beginning that puts its choices off looks
+# cheap, pushes the others out, and has to pay later. Among a thousand stories drawn at random there is one that is more
+# probable than all that was found. So "beam search finds the most probable text" is wrong; that would take an exact search, and
+# there are far too many texts for one.
 #
 # Nor does a higher probability make a better story. What beams find has few surprises, and surprise is what a story is about.
 # The world's own stories are not the most probable ones: they are *typical*, and cost about as many nats as the entropy says.
@@ -893,11 +894,10 @@ Olive. "Acorn," said Otto, "because it was lying under a tree." The lamb grew, a
 come home. Otto and Olive called for"""
 
 
-def next_word(start: str, *words: str) -> list[float]:
+def next_p(start: str) -> Tensor:
     story = torch.tensor([[END, *tokenizer.encode(start.replace("\n", " "))]])  # (1, T)
     with torch.no_grad():
-        p = model(story)[0][0, -1].softmax(-1)  # (V,)
-    return [p[tokenizer.encode(" " + word)[0]].item() for word in words]  # of each word's first token
+        return model(story)[0][0, -1].softmax(-1)  # (V,)
 
 
 cases = {
@@ -905,29 +905,34 @@ cases = {
     "Otto": (otto, ("whistle", "rope"), ("whistle", "rope")),
     "the lamb": (lamb, ("Acorn", "Patch"), ("Acorn", "Patch")),
 }
-lines, after_mistake = [], []
+lines, after_mistake, unmoved = [], [], []
 for name, (start, (right, wrong), words) in cases.items():
     for written in (right, wrong):
-        p_right, p_wrong = next_word(start.format(written), *words)
+        p = next_p(start.format(written))
+        p_right, p_wrong = (p[tokenizer.encode(" " + word)[0]].item() for word in words)  # of each word's first token
         lines.append(f"| {name}: {written} | *{words[0]}* {p_right:.1%} | *{words[1]}* {p_wrong:.1%} |")
     after_mistake.append(p_wrong)
+    so_far = start[: start.index("{}")]
+    usual = next_p(so_far + right).argmax()  # what comes directly after the right word
+    unmoved.append(next_p(so_far + wrong)[usual].item())
 
 # %% name="written_answer" gptlib={"role": "reveal"}
 reveal(
-    "| what was written | goes on with | or with |\n|---|---|---|\n{lines}\n\nThe mistake is followed by {nora:.0%}, {otto:.0%} and {lamb:.0%}. No story that the model has "
-    "read takes anything back, and so it has no way to say it.",
+    "| what was written | goes on with | or with |\n|---|---|---|\n{lines}\n\nThe mistake is followed by {nora:.0%}, {otto:.0%} and {lamb:.0%}. And nothing is corrected: directly after the "
+    "wrong word the model goes on just as after the right one, with a probability of at least {least:.2%}. No story that it has read takes anything back.",
     question="Answer",
     lines="\n".join(lines),
     nora=near(after_mistake[0], 0, 0.05),
     otto=near(after_mistake[1], 0.11, 0.1),
     lamb=near(after_mistake[2], 0.92, 0.1),
+    least=min(unmoved),
 )
 
 # %% [markdown] name="written_rows"
 # Three endings. About Nora the model goes by what it has learned: its weights say *dog* so loudly that the text is not heard,
 # and the story now has a hen at the beginning and a dog at the end. About Otto it mostly goes by the earlier mention. About the
-# lamb it follows the mistake, since the last name that was used is the one to go by. Which of them wins is a matter of what
-# training has made worth listening to. What never happens is what you would do: cross out the wrong word.
+# lamb it follows the mistake, as if the last name said were the one to go by. Which of them wins is a matter of what training
+# has made worth listening to. What never happens is what you would do: cross out the wrong word.
 #
 # It cannot. Every row that was computed stays as it was, and the rows before the mistake do not even know of it: the causal
 # mask again.
@@ -1004,8 +1009,9 @@ for mode in (dropping.eval, dropping.train):
 # %% [markdown] name="library"
 # ## The part in the library
 #
-# `gptlib/generation/choosing.py` does in one function what `at_temperature` and the three filters do here, and `loop.py` has
-# the loop. The middle of each:
+# `gptlib/generation/choosing.py` does in one function what `at_temperature` and the three filters do here (where logits tie for
+# the k-th place, ours keeps them all and the library the one with the lower id), and `loop.py` has the loop. The middle of
+# each:
 
 # %% name="library_source"
 import inspect
