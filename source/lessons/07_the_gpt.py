@@ -304,18 +304,9 @@ say(
 
 
 # %% name="first_losses"
-def first_loss(change=lambda m: None, wanted: Tensor = targets) -> float:
-    """The loss of GPT-2 small before training, with something changed about it."""
-    torch.manual_seed(0)
-    initialise(model)
-    change(model)
+def first_loss(wanted: Tensor = targets) -> float:
     with torch.no_grad():
         return model(inputs, wanted)[1].item()
-
-
-def leak(m: GPT) -> None:
-    for block in m.blocks:
-        block.attention.forward = lambda x, part=block.attention: seeing_all(part, x)  # hides the class's own
 
 
 def seeing_all(part: Attention, x: Tensor) -> Tensor:
@@ -325,20 +316,23 @@ def seeing_all(part: Attention, x: Tensor) -> Tensor:
 
 
 first = {"as it should be": first_loss()}
-first["(a) logits all 0"] = first_loss(lambda m: nn.init.zeros_(m.norm.weight))
-first["(b) targets not shifted"] = first_loss(wanted=inputs)
-first["(c) no causal mask"] = first_loss(leak)
+nn.init.zeros_(model.norm.weight)
+first["(a) logits all 0"] = first_loss()
+nn.init.ones_(model.norm.weight)
+first["(b) targets not shifted"] = first_loss(inputs)
+for block in model.blocks:
+    block.attention.forward = lambda x, part=block.attention: seeing_all(part, x)  # hides the class's own
+first["(c) no causal mask"] = first_loss()
 for block in model.blocks:
     del block.attention.forward
 norm, model.norm = model.norm, nn.Identity()
 first["(d) no final norm"] = first_loss()
 model.norm = norm
-model.lm_head = nn.Linear(768, gpt2.vocab_size, bias=False)  # PyTorch's own first numbers
-first["(e) untied, PyTorch's defaults"] = first_loss(
-    lambda m: [part.reset_parameters() for part in m.modules() if hasattr(part, "reset_parameters")]
-)
-model.lm_head = nn.Linear(768, gpt2.vocab_size, bias=False, device="meta")
-model.lm_head.weight = model.token_embedding.weight  # tied again
+model.lm_head = nn.Linear(768, gpt2.vocab_size, bias=False)
+for part in model.modules():
+    if hasattr(part, "reset_parameters"):
+        part.reset_parameters()
+first["(e) untied, PyTorch's defaults"] = first_loss()
 
 # %% name="first_losses_answer" gptlib={"role": "reveal"}
 meaning = {
