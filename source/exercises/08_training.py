@@ -240,7 +240,8 @@ check("training.clip")
 #
 # Wrong targets and a wrong mask are in the validation loss as well, since training and validation call the same code.
 #
-# The next three cells load the runs, draw them, and put their numbers into a table.
+# The next three cells load the recorded runs, draw them, and put their numbers into a table. (`[end]` in a sample is
+# `<|endoftext|>`.)
 
 # %% name="load_runs"
 from gptlib.measured import recorded
@@ -290,7 +291,7 @@ from gptlib import say
 rows = [
     f"| {name} | {run['train_loss'][0]:.2f} | {run['train_loss'][-20:].mean():.2f} ± {run['train_loss'][-20:].std():.2f} "
     f"| {run['val_loss'][-1]:.3f} | {run['val_loss_again'][-1]:.3f} | {1000 * run['learning_rate'][0]:.2f} of {1000 * run['learning_rate'].max():.2f} "
-    f"| {run['known_pairs']:.2f} | {run['known_pairs_two_apart']:.2f} | {run['sample'][:110].replace('|', chr(92) + '|')!r} |"
+    f"| {run['known_pairs']:.2f} | {run['known_pairs_two_apart']:.2f} | {' '.join(run['sample'].replace('<|endoftext|>', ' [end] ').split())[:110]} |"
     for name, run in runs.items()
 ]
 say(
@@ -326,10 +327,10 @@ say(
 # - `run` is a dict with the names of the table above, like `runs["A"]`: tensors for what has a shape (float32, `eval_step`
 #   int64), a text for `sample`, a number for each of the others.
 # - It returns one of the seven names as a `str`: an illness or `"healthy"`.
-# - It is tried on 17 other runs, which were made from these eight: every run twice, once a little better and once a little
-#   worse. What its loss lies above the floor at the end is 2 to 6 % less or more, the noise is that of other batches, and the
-#   share of known pairs is that of other samples. (`sample` itself stays as it was.) One more healthy run has a noisier
-#   training loss, as from smaller batches.
+# - It is tried on 17 other runs. They were computed from these eight, not trained: every run twice, once a little better and
+#   once a little worse. What its loss lies above the floor (in a leak, below it) is at the end 2 to 6 % less or more, and the
+#   noise of the losses and the shares of known pairs are drawn anew. `sample`, `learning_rate` and `gradient_norm` stay as they
+#   were. One more healthy run has a noisier training loss, as from smaller batches.
 # - No run has two illnesses. A limit that lies about halfway between what the ill and the healthy runs show above will do.
 #
 # For example, `diagnose(runs["C"])` is `"initial scale"`, and `diagnose(runs["E"])` is `"healthy"`.

@@ -1,7 +1,7 @@
 """Sick runs: from what a run has logged to what it is ill with.
 
 The runs are recorded ones, and the notebook shows them. An answer is tried on variations of them: the same course with
-the noise of other batches, learning a little more or less, and writing a little better or worse.
+its noise drawn anew, learning a little more or less, and writing a little better or worse.
 """
 
 import math
