@@ -809,8 +809,8 @@ say(
 )
 
 # %% [markdown] name="real_explained"
-# Equal to rounding, once, and five ways to be nearly right. The GELU and the epsilon are the treacherous ones: the text that comes out still reads well, and the loss
-# is a little higher than it should be, for ever. Hence the habit: never judge loaded weights by the text they write, but by the logits.
+# Equal to rounding, once, and five ways to be nearly right. The GELU and the epsilon are the treacherous ones: the best token is the same everywhere, so that a text
+# would still read well, and every logit is a little off. Hence the habit: never judge loaded weights by the text they write, but by the logits.
 #
 # ## The library's class, and the real thing
 #
