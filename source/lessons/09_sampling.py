@@ -776,7 +776,7 @@ for shift in (-10, 0, 10, 30):
 
 # %% name="penalty_cost" gptlib={"role": "reveal"}
 lines = []
-for penalty in (1.0, 1.1, 1.3):
+for penalty in (1.0, 1.2, 1.5):
     stories = tell(temperature=1.0) if penalty == 1 else tell(temperature=1.0, repetition_penalty=penalty)
     looped = generate(model, prompts, 600, temperature=0, slide=True, padding=padding, repetition_penalty=penalty)[
         :, -600:

@@ -171,8 +171,8 @@ EXERCISE = Exercise(
         Misconception(
             "multiplies",
             "You multiply by the temperature, so that a high one sharpens and a low one flattens. It is the other way "
-            "round: divide the logits by it. (To raise probabilities to the power of the temperature is the same slip; "
-            "the power would be 1 / temperature.)",
+            "round: divide the logits by it. To raise probabilities to the power of the temperature is the same slip: "
+            "the power would be 1 / temperature.",
             changes={"scale": "multiply"},
             also=(lambda logits, t: _power(logits, t) if t else _build()(logits, 0.0),),
         ),
