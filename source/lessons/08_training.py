@@ -1206,7 +1206,7 @@ middle = source[source.index("        while state.step") : source.index("       
 print(textwrap.dedent(middle))
 for function in (loop._accumulate, learning_rate_at, clip_gradient, data.TokenData.batch):
     code = inspect.getsource(function)
-    print("\n" + code.split('"""')[0].rstrip() + code.rsplit('"""', 1)[1].rstrip())
+    print("\n" + textwrap.dedent(code.split('"""')[0].rstrip() + code.rsplit('"""', 1)[1].rstrip()))
 
 # %% [markdown] name="library_explained"
 # It has accumulation and precision around the loss, and shares rows and averages gradients where there are several processes; everything else in that room is for stopping, watching and writing down. Is it the same? The loop of this lesson, with the trainer's batches, against `train` with the same settings:

@@ -9,9 +9,12 @@ import time
 
 import torch
 
-from gptlib import GPT, GPTConfig, TrainConfig, generate, load_corpus, train
+from gptlib.config import GPTConfig
+from gptlib.corpora import load_corpus
+from gptlib.generation import generate
 from gptlib.measured import save
-from gptlib.training import tokenizer_for
+from gptlib.model import GPT
+from gptlib.training import TrainConfig, tokenizer_for, train
 
 
 def main() -> None:
