@@ -444,8 +444,8 @@ for begin in (0, 1000):
 say(
     "With values turned too: {here:.2f} nats per token from 0 on, {there:.2f} from 1,000 on. As it is meant: {own:.2f}, wherever it begins. That it is worse is no wonder, since it was not trained "
     "so. That the two differ is the point.",
-    here=near(results[0], 3, 2.5),
-    there=near(results[1000], 3, 2.5),
+    here=near(results[0], 1.3, 0.6),
+    there=near(results[1000], 4.0, 1.2),
     own=losses["as it is"],
 )
 assert abs(results[0] - results[1000]) > 0.01
@@ -654,7 +654,7 @@ axes.legend(fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
 figure
 
 # %% [markdown] name="live_intro"
-# The bands span three seeds. All curves were recorded, by the command printed above. Do not take our word for it: here is one of them live, rotary with the first of the three seeds, trained in this notebook.
+# The bands span three seeds. All curves were recorded, by the command printed above. Do not take our word for it: here is one of them live, rotary with the first of the three seeds, trained in this notebook. (It is measured on fewer stories, so it wobbles more.)
 
 # %% name="live"
 import time
@@ -918,8 +918,8 @@ learn("rotary")
 reveal(
     "{learned:.2f} with learned positions, {rotary:.2f} with turns, which have {saved:,} parameters fewer.",
     question="Answer",
-    learned=near(nats["learned"], 0.4, 0.3),
-    rotary=near(nats["rotary"], 0.23, 0.1),
+    learned=near(nats["learned"], 0.29, 0.1),
+    rotary=near(nats["rotary"], 0.23, 0.08),
     saved=networks["learned"].n_parameters() - networks["rotary"].n_parameters(),
 )
 plot_ladder({"positions": nats["rotary"]}, title="Knowing the order pays: positions on the running chart")
