@@ -781,7 +781,7 @@ say(
 # Read it soberly. Asked which noun, the model is hardly better than a coin: it mostly says the first one. Yet the adjective does move its odds, and mostly the right way. Much of that is mere company: *tired* goes with *animal* and
 # *wide* with *street*, sentence or no sentence, which is what the last line measures. What the sentence adds beyond that line is the part that one could call resolving, and in two of the three continuations it is little.
 #
-# Where is the little that it knows? The same patching, by layer and position (recorded, a mean over pairs).
+# Where is the little that it knows? The same patching, by layer and position (recorded).
 
 # %% name="smollm2_patching" gptlib={"role": "reveal"}
 patched = small["patching"]
@@ -790,7 +790,7 @@ labels = [visible(piece) for piece in patched["tokens"]]
 figure, axes = picture(
     5.4,
     5.0,
-    title="SmolLM2: from the adjective to the end (recorded)",
+    title="SmolLM2 keeps it at the adjective until late (recorded)",
     alt="Map of 30 layers by positions, share of the shift restored. The largest of every fifth layer: "
     + "; ".join(f"layer {i}: {labels[int(held[i].argmax())]} {held[i].max():.2f}" for i in range(0, len(held), 5)),
 )
@@ -802,8 +802,13 @@ heads = torch.tensor(patched["by head"])
 top = heads.flatten().topk(3)
 gone = small["ablation"]
 say(
-    "(recorded) The best single head brings back {best:.0%} of the adjective's effect, the next {second:.0%} and {third:.0%}. The head that looks most at the right noun from the last position, {looks}, gives it {weight:.2f} more than the wrong one; "
+    "(Recorded, on {pairs} pairs.) No full stop this time: after layer 10 the adjective itself holds {early:.0%} of its effect, after layer 25 the last position {late:.0%}. Among heads, the best alone brings back {best:.0%}, the next {second:.0%} and {third:.0%}, and "
+    "one pulls the other way by {worst:.0%}: no single head does it.\n\nAnd the test of the first picture, on all pairs: the head that looks most at the right noun from the last position, {looks}, gives it {weight:.2f} more than the wrong one; "
     "without it the effect goes from {full:.2f} to {without:.2f} nats, without one of {n} random heads to {low:.2f}–{high:.2f}.",
+    pairs=patched["pairs"],
+    early=held[10, 0],
+    late=held[25, -1],
+    worst=-heads.min(),
     best=top.values[0],
     second=top.values[1],
     third=top.values[2],

@@ -53,7 +53,7 @@ PAIRS = [
 FOLLOWED_BY = ['. "It" means the', ". In other words, the", ". Which one was too {adjective}? It was the"]
 # The same words without the sentence: what adjective and nouns have to do with each other anyway.
 ALONE = "Two things: the {first} and the {second}. One of them is too {adjective}. It is the"
-PATCHED = 6  # pairs
+PATCHED = 3  # pairs
 RANDOM_HEADS = 8
 
 
