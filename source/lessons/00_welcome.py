@@ -419,7 +419,7 @@ check("attention.causal_mask")
 check("attention.causal_mask", hint=1)
 
 # %% [markdown] name="course"
-# Mend the function and run its cell until the check is content. That was the first exercise of the course.
+# Mend the function and run its cell until the check is content. You have then done an exercise of set 03, and early.
 #
 # ## How the course works
 #
@@ -429,10 +429,15 @@ check("attention.causal_mask", hint=1)
 # | 01 | [Text to tokens](01_text_to_tokens.ipynb) | [three, about 25 minutes](../exercises/01_text_to_tokens.ipynb) |
 # | 02 | [Predicting the next token](02_predicting_the_next_token.ipynb) | [three, about 30 minutes](../exercises/02_predicting_the_next_token.ipynb) |
 # | 03 | [Attention: which tokens to look at](03_attention.ipynb) | [four, about 40 minutes](../exercises/03_attention.ipynb) |
-# | 04 | [Many heads: looking at several places at once](04_many_heads.ipynb) | [three, about 30 minutes](../exercises/04_many_heads.ipynb) |
-# | 06 | | [three, about 25 minutes](../exercises/06_the_block.ipynb) |
+# | 04 | [Many heads: looking at several places at once](04_many_heads.ipynb) | [three, about 25 minutes](../exercises/04_many_heads.ipynb) |
+# | 05 | [Positions: how a GPT knows what came first](05_positions.ipynb) | [three, about 37 minutes](../exercises/05_positions.ipynb) |
+# | 06 | [The block: gather, then work](06_the_block.ipynb) | [three, about 25 minutes](../exercises/06_the_block.ipynb) |
+# | 07 | [The GPT: assembled, counted, filled with other people's weights](07_the_gpt.ipynb) | [three, about 40 minutes](../exercises/07_the_gpt.ipynb) |
+# | 08 | [Training: a dozen lines that learn](08_training.ipynb) | [five, about 55 minutes](../exercises/08_training.ipynb) |
+# | 09 | [Sampling: from probabilities to text](09_sampling.ipynb) | [four, about 40 minutes](../exercises/09_sampling.ipynb) |
+# | 10 | [Reading attention: what a map shows, and what it does not](10_reading_attention.ipynb) | [three, about 25 minutes](../exercises/10_reading_attention.ipynb) |
 #
-# These are the lessons of this edition; the lesson to set 06 is still to come, and its exercises say all that they ask.
+# These are the lessons of this edition, and each stands on those before it.
 #
 # **Reading.** Every lesson goes *predict* (answer before you open the answer), *run*, *explain*. A measured number in the text
 # is written by the cell that measured it, here and now.

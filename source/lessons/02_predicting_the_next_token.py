@@ -56,7 +56,7 @@ print("\n" + textwrap.fill(" ".join(written).replace("START", "\n"), 100))
 #
 # ## One text, many questions
 #
-# A GPT works on tokens, as the tokenizer of lesson 00 makes them. Where do its questions and answers come from? From the text
+# A GPT works on tokens, as lesson 01 makes them. Where do its questions and answers come from? From the text
 # itself: at every position the question is all that came before, and the answer is the token that stands there.
 
 # %% name="shift"
@@ -96,7 +96,7 @@ print(tuple(batch[:, 1:].flatten().shape))
 # ## How wrong is a guess?
 #
 # A model's answer is a probability for each of the V tokens. Then the text tells what really came. How should we score the answer?
-# Only one number of it can matter, the probability p that was given to the token that came, and the score in use everywhere is
+# Let one number of it count, the probability p that was given to the token that came. The score in use everywhere is
 #
 # $$\text{loss} = -\ln p$$
 #
@@ -402,7 +402,7 @@ figure
 # ## Counting further back
 #
 # The bigram sees one token. Why not count what follows each *two* tokens, or each five? Such models are called **n-grams**, n being
-# the tokens of a context and one more, and they were the best there was until about 2010.
+# the tokens of a context and one more, and until about 2010 they were what nearly everybody used.
 #
 # **Predict.** As n grows, what happens to the loss on the stories that were counted? And on new stories?
 
@@ -688,7 +688,7 @@ for kind, status, what in (
 # So both camps have their number. To predict well, this model has come to keep track of who is who, to remember, and to use facts
 # and small sums: nobody asked for any of it by name, and a table of counts does none of it. And where the training text left sums out, most of
 # what looked like adding turns out to be remembering. "It only predicts the next token" says what was rewarded, and nothing
-# about how it is done. You have to look, and later lessons do.
+# about how it is done. You have to look, and lessons 04 and 10 do.
 #
 # ## The model so far
 #
@@ -895,11 +895,21 @@ assert chains["RNN"][256] > 3.5 * chains["RNN"][64] and chains["LSTM"][256] > 3.
 # 2. On average nobody scores below the entropy of the language, and only true probabilities reach it.
 # 3. Counts know only contexts that they have met; to go further, probabilities must be computed.
 #
-# **Next:** [the exercises](../exercises/02_predicting_the_next_token.ipynb), about 30 minutes; then [Attention](03_attention.ipynb).
+# ## Exercises
+#
+# [Set 02](../exercises/02_predicting_the_next_token.ipynb) (in `work/exercises` if you came by `make lab`), about 30 minutes:
+#
+# | exercise | minutes |
+# |---|---|
+# | `prediction.bigram`: a model that counts | 10 |
+# | `prediction.cross_entropy`: what a prediction costs | 12 |
+# | `prediction.perplexity`: as unsure as among how many | 6 |
+#
+# **Next:** [Attention: which tokens to look at](03_attention.ipynb).
 #
 # ## Where to read more
 #
-# - Claude E. Shannon, "A Mathematical Theory of Communication" (1948): n-grams, entropy, and the first text that a table of counts wrote. "Prediction
+# - Claude E. Shannon, "A Mathematical Theory of Communication" (1948): n-grams, entropy, and English sentences drawn from them. "Prediction
 #   and Entropy of Printed English" (1951): the game.
 # - Ian H. Witten and Timothy C. Bell, "The Zero-Frequency Problem" (1991): how far to trust a count, as the n-grams above do.
 # - Yoshua Bengio, Réjean Ducharme, Pascal Vincent and Christian Jauvin, "A Neural Probabilistic Language Model" (2003).

@@ -42,7 +42,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gptlib import GPT, GPTConfig, load_model, record, say
-from gptlib.plots import BLUE, GREY, VERMILION, picture, plot_attention, plot_losses
+from gptlib.plots import BLUE, GREY, VERMILION, picture, plot_attention, plot_ladder, plot_losses
 from gptlib.prose import near, reveal
 
 model, tokenizer = load_model("tales")
@@ -94,7 +94,7 @@ plot_attention(recorded, tokens, title="One head, all its rows: the last one fin
 # empty: nobody looks at a later token. By the end of this lesson you will have computed every number in this picture.
 #
 # One caution. We went looking for a head that does this and found one; that is a picture of what the head reads, not yet a
-# proof that the answer hangs on it. Later lessons switch heads off to find out.
+# proof that the answer hangs on it. Lessons 04 and 10 switch heads off to find out.
 
 # %% [markdown] name="soft_lookup"
 # ## A lookup that is soft
@@ -152,8 +152,8 @@ print(look_up(torch.tensor([0.0, 0.0])).tolist())
 #
 # Now with the numbers of the head from the picture. Two things come in between that this lesson does not explain. The bundled
 # model brings all queries to one length, and all keys, so that no score can grow beyond all bounds; and it turns each of them by
-# an angle that grows with its position, which is how it knows where tokens stand. Later lessons take both apart; here each is
-# one line.
+# an angle that grows with its position, which is how it knows where tokens stand. Lesson 05 takes the angle apart, and a later
+# one the lengths; here each is one line.
 
 # %% name="q_k_v"
 C, D = model.config.n_embd, model.config.head_dim
@@ -604,7 +604,7 @@ figure
 # %% [markdown] name="dropped"
 # GPT keeps the decoder and drops the encoder, and with it cross-attention, which has nothing left to look at. If there is a
 # source, it is written in front of the text. What does that save? Count it at the size of GPT-2: 12 layers, 768 wide. (A
-# layer has two more parts, a feed-forward network and norms; they have a lesson of their own.) On the `meta` device PyTorch
+# layer has two more parts, a feed-forward network and norms; lesson 06 is about them.) On the `meta` device PyTorch
 # builds modules that have shapes and no numbers.
 
 
@@ -702,7 +702,7 @@ say("The last row's output differs by {d:.0e}, which is rounding.", d=near(diffe
 
 # %% [markdown] name="popular_order_explained"
 # A weighted average does not care in which order its terms are added. A GPT knows order only because something about
-# positions is put into the vectors or the scores, and a later lesson is about nothing else.
+# positions is put into the vectors or the scores, and lesson 05 is about nothing else.
 
 # %% [markdown] name="library"
 # ## The part in the library
@@ -758,8 +758,8 @@ AttentionViewer(model, tokenizer, story)
 # %% [markdown] name="so_far"
 # ## The model so far
 #
-# What does attention buy? Two models and one measure. A **bigram** knows the last token only: it counts, over the training
-# stories, which token follows which. The other has a single head of attention in front of the same question.
+# What does attention buy? Two models and one measure. A **bigram**, as in lesson 02, knows the last token only: it counts, over
+# the training stories, which token follows which. The other has a single head of attention in front of the same question.
 #
 # The measure is the **loss**, −ln of the probability that the model gave to the token which really came, averaged over the
 # tokens of test stories; its unit is the nat. The stories are drawn from a small world whose probabilities are known, so the lowest loss
@@ -793,7 +793,7 @@ print(f"bigram: {bigram.nats_per_token:.2f} nats per token; floor {bigram.floor:
 # %% [markdown] name="one_head"
 # Now the head, in a model as small as can be: a vector for each token, one head, and scores for the next token. What the head
 # finds is *added* to the token's own vector. A head that finds nothing leaves a bigram behind, so every nat below the bigram
-# was bought by looking back. `train` is the course's own training loop, which a later lesson builds; 300 steps take it 5 to
+# was bought by looking back. `train` is the course's own training loop, which lesson 08 builds; 300 steps take it 5 to
 # 20 seconds on two cores.
 
 
@@ -858,19 +858,10 @@ say(
     bundled=above["bundled model"],
     share=share,
 )
-figure, axes = picture(
-    6.2,
-    2.9,
+plot_ladder(
+    {name: above[name] for name in ("one head", "bundled model")},
     title="Looking back pays: the first points of a chart that goes on",
-    alt="; ".join(f"{name}: {nats:.3f} nats above the floor" for name, nats in above.items()),
 )
-axes.plot(list(above), list(above.values()), "o-", color=BLUE)
-for name, nats in above.items():
-    axes.annotate(f"{nats:.2f}", (name, nats), textcoords="offset points", xytext=(10, 4))
-axes.axhline(0, color=GREY, linestyle="--", linewidth=1.2)
-axes.set(ylabel="nats per token above the floor", ylim=(-0.1, None))
-axes.margins(x=0.15)
-figure
 
 # %% [markdown] name="writes_explained"
 # The model writes, too: take its probabilities for the next token, draw one, append it, and ask again.
@@ -943,7 +934,7 @@ plot_losses(
 #
 # ## Exercises
 #
-# `exercises/03_attention.ipynb` (in `work/exercises` if you came by `make lab`):
+# [Set 03](../exercises/03_attention.ipynb) (in `work/exercises` if you came by `make lab`), about 40 minutes:
 #
 # | exercise | minutes |
 # |---|---|
@@ -951,6 +942,8 @@ plot_losses(
 # | `attention.scores`: how well a query matches a key | 5 |
 # | `attention.attend`: attention, whole | 12 |
 # | `attention.leaks`: write the test that finds wrong masks | 15 |
+#
+# **Next:** [Many heads: looking at several places at once](04_many_heads.ipynb).
 #
 # ## Where to read more
 #

@@ -11,7 +11,7 @@
 # | Reading | about 40 minutes |
 # | Running | about a minute and a half on two CPU cores; no GPU, no network |
 # | Know first | lesson 03: queries, keys and values, softmax, the causal mask, the test that finds a leak |
-# | Afterwards | the three exercises of set 04, about 30 minutes |
+# | Afterwards | the three exercises of set 04, about 25 minutes |
 #
 # Shapes stand in the comments. `B` texts of `T` tokens lie side by side, each token with a vector of width `C`. A layer has
 # `H` heads of width `D`, and nearly always $D = C / H$. `L` counts layers, `V` the tokens that a model knows.
@@ -34,7 +34,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gptlib import GPT, CausalSelfAttention, GPTConfig, load_model, record, say
-from gptlib.plots import BLUE, GREEN, GREY, VERMILION, picture, plot_attention_heads, visible
+from gptlib.plots import BLUE, GREEN, GREY, VERMILION, picture, plot_attention_heads, plot_ladder, visible
 from gptlib.prose import near, reveal
 
 model, tokenizer = load_model("tales")
@@ -281,8 +281,8 @@ def multi_head(x: Tensor, W_q: Tensor, W_k: Tensor, W_v: Tensor, W_o: Tensor, n_
 
 # %% [markdown] name="steps_intro"
 # Step by step on a layer of the bundled model, each shape beside what it is, and at the end the numbers beside the model's own. (Between split and
-# attend it turns queries and keys by their position, and it may normalise them first; both work in each head by itself, and later lessons explain
-# them.)
+# attend it turns queries and keys by their position, which lesson 05 explains, and it may normalise them first, which a later one does; both work in
+# each head by itself.)
 
 # %% name="steps"
 layer = n_layer // 2
@@ -722,7 +722,7 @@ figure
 # network, a multiplication and an addition for each. Scores and values take $4\,T\,C$. These are equal at $T = 6C$. (A kernel that
 # skips what the mask forbids has half the scores to do, and the crossing moves to $12\,C$.)
 #
-# So for texts of ordinary length the square is not what makes a large model expensive; for a book it is nearly all.
+# So for texts of ordinary length the square is not what makes a large model expensive; for a book it is the larger part.
 #
 # ## What the bundled model's heads do
 #
@@ -902,11 +902,12 @@ figure
 
 # %% [markdown] name="ablate_explained"
 # Heads stand in for each other: take one away, and others still bring much of what it brought. Michel, Levy and Neubig asked in 2019 whether sixteen heads
-# are really better than one, and found in trained translation models that most heads can be removed one at a time with hardly a loss, and many
-# layers can even be left with a single head. Voita and others found the same year that a few specialised heads do the heavy lifting.
+# are really better than one, and found in a trained translator and in BERT that most heads can be removed one at a time with hardly a loss, and
+# that some layers can even be left with a single head. Voita and others found the same year that a few specialised heads do the heavy lifting.
 #
 # Two readings would go too far. "The other heads are useless" is contradicted by the red line. And "this head is worth so much" holds for this way of taking it
-# away: a zero is something the rest of the model has never met. A later lesson puts in averages and other texts' values instead, and asks which *ability* goes.
+# away: a zero is something the rest of the model has never met. Lesson 10 puts in
+# another text's values instead, and asks what becomes of one ability: to know what *it* means.
 #
 # ## What popular texts say
 #
@@ -958,8 +959,8 @@ forward = inspect.getsource(CausalSelfAttention.forward)
 print(forward[forward.index("        groups") :])
 
 # %% [markdown] name="library_explained"
-# It keeps $W_q$, $W_k$ and $W_v$ in one matrix, `qkv`, and lets keys and values have fewer heads than queries (`n_kv_head`), which a later lesson is about.
-# Otherwise it is what stands above. Equal matrices in, equal numbers out, and PyTorch's own module agrees:
+# It keeps $W_q$, $W_k$ and $W_v$ in one matrix, `qkv`, and lets keys and values have fewer heads than queries (`n_kv_head`), which is how newer models
+# keep less for the tokens they have read. Otherwise it is what stands above. Equal matrices in, equal numbers out, and PyTorch's own module agrees:
 
 # %% name="library_equal"
 C, H = 24, 4
@@ -1101,42 +1102,11 @@ figure
 # 64, GPT-3 of 128. You can try: `learn(128)`.
 
 # %% name="chart"
-stream = torch.tensor(tokenizer.encode(corpus.train))
-counts = torch.full((V, V), 0.01)  # not 0, so that what was never seen is not impossible
-counts.index_put_((stream[:-1], stream[1:]), torch.tensor(1.0), accumulate=True)
-bigram = nn.Embedding.from_pretrained((counts / counts.sum(dim=1, keepdim=True)).log())  # (V, V)
-
-
-class Bigram(nn.Module):
-    def forward(self, ids: Tensor) -> tuple[Tensor, None]:
-        return bigram(ids), None  # (B, T) -> (B, T, V)
-
-
-points = {"bigram": Bigram(), "bundled model": model}
-above = {name: tales.evaluate(each, tokenizer, test_stories).nats_per_token - floor for name, each in points.items()}
-above = {
-    "bigram": above["bigram"],
-    "one head": nats[1],
-    "many heads": nats[16],
-    "bundled model": above["bundled model"],
-}
-figure, axes = picture(
-    6.4,
-    2.9,
-    title="The chart goes on: many heads get lower than one",
-    alt="; ".join(f"{name}: {height:.3f} nats above the floor" for name, height in above.items()),
-)
-axes.plot(list(above), list(above.values()), "o-", color=BLUE)
-for name, height in above.items():
-    axes.annotate(
-        f"{height:.2f}" if height > 0.1 else f"{height:.3f}", (name, height), textcoords="offset points", xytext=(8, 4)
-    )
-axes.axhline(0, color=GREY, linestyle="--", linewidth=1.2)
-axes.set(ylabel="nats per token above the floor", ylim=(-0.1, 1.15 * max(above.values())))
-axes.margins(x=0.15)
-figure
+plot_ladder({"many heads": nats[16]}, title="The chart goes on: many heads get lower than one")
 
 # %% [markdown] name="writes_explained"
+# (*One head* is the model of lesson 03, which had no output projection and another start; with both, one head came a little lower, as above.)
+#
 # And it writes.
 
 # %% name="writes"
@@ -1152,7 +1122,7 @@ print(textwrap.fill(tokenizer.decode(written[0, 1:].tolist()), 100))
 
 # %% [markdown] name="end"
 # Phrases that hold, and a story that does not. The last token stands in its own vector; beyond it, each head sees a heap of words, and nothing in it says which
-# came just now and which long ago. That is the next lesson.
+# came just now and which long ago. Lesson 05 puts it in.
 #
 # ## Three sentences to remember
 #
@@ -1162,13 +1132,15 @@ print(textwrap.fill(tokenizer.decode(written[0, 1:].tolist()), 100))
 #
 # ## Exercises
 #
-# [`exercises/04_many_heads.ipynb`](../exercises/04_many_heads.ipynb) (in `work/exercises` if you came by `make lab`), about 30 minutes:
+# [`exercises/04_many_heads.ipynb`](../exercises/04_many_heads.ipynb) (in `work/exercises` if you came by `make lab`), about 25 minutes:
 #
 # | exercise | minutes |
 # |---|---|
 # | `heads.split`: cut the features into heads | 6 |
 # | `heads.merge`: put the heads together | 5 |
 # | `heads.multi_head`: the whole layer | 15 |
+#
+# **Next:** [Positions: how a GPT knows what came first](05_positions.ipynb).
 #
 # ## Where to read more
 #
