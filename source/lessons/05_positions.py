@@ -4,7 +4,7 @@
 # {{badge}}
 #
 # After this lesson you can show that attention does not see order, build the four usual cures (learned vectors, waves, turns, a penalty on
-# distance), prove the property for which nearly every new model takes turns, and say what each of the four does with a text that is longer than
+# distance), prove the property for which most new models take turns, and say what each of the four does with a text that is longer than
 # those it was trained on.
 #
 # | | |
@@ -707,7 +707,7 @@ assert here[-1] > 1.2 * here[last_inside]
 figure
 
 # %% [markdown] name="beyond_explained"
-# First the part before the line: more text should help, and yet all but ALiBi get worse from about 24 tokens on. Models so young are rather confused than helped by more to look at; trained longer, they come down. And beyond 64?
+# First the part before the line: more text should help, and yet all get worse from about 24 tokens on, ALiBi least. Models so young are rather confused than helped by more to look at; trained longer, they come down. And beyond 64?
 #
 # - **Learned** positions end: there is no curve to draw. (Give the table 512 rows from the start and train on 64, and there is one; the table below has it. Rows that training never touched are noise.)
 # - **Waves** can be computed for any position, and the model has never seen a vector like them. The hope of 2017 does not come true.
@@ -804,7 +804,9 @@ reveal(
     "| | fill, not counted | fill, counted |\n|---|---|---|\n{rows}\n\n(Largest change of the logits; 1e-7 is rounding.) The two that know absolute positions notice; for the other two, a text that is moved as a whole is the same text. "
     "But restarting moves a *part* of it: after the cache, *girl* has {wrong:.1%}, where going on gives {right:.1%}. New tokens would sit among the old ones, at wrong distances.",
     question="Answer",
-    rows="\n".join(f"| {name} | {right:.0e} | {counted:.0e} |" for name, (right, counted) in noticed.items()),
+    rows="\n".join(
+        f"| {NAME.get(name, name)} | {right:.0e} | {counted:.0e} |" for name, (right, counted) in noticed.items()
+    ),
     right=near(going_on, 0.998, 0.02),
     wrong=restarting,
 )
@@ -942,7 +944,7 @@ with torch.no_grad():
 print(textwrap.fill(tokenizer.decode(written[0, 1:].tolist()), 100))
 
 # %% [markdown] name="end"
-# Sentences now, most of them. What they tell does not hang together: the model finds words and puts nothing together from what it found. One layer of attention only carries things about. The next lesson gives it something to compute with.
+# Sentences now, some of them whole. What they tell does not hang together: the model finds words and puts nothing together from what it found. One layer of attention only carries things about. The next lesson gives it something to compute with.
 #
 # ## Three sentences to remember
 #
