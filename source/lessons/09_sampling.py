@@ -579,7 +579,7 @@ say(
 
 # %% [markdown] name="loops_measure_explained"
 # At 0 the texts go round before they are through; with more tokens the share would go on rising. At 0.7 and 1 a text repeats
-# itself hardly more than the world does, whose stories share their phrases too. At 2 it repeats itself least of all, which
+# itself about as often as the world does, whose stories share their phrases too. At 2 it repeats itself least of all, which
 # shows what the measure is worth alone: noise never says anything twice.
 #
 # ## Cutting off the tail
