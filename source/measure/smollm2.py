@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gptlib import load_model, record, tales
+from gptlib import tales
 from gptlib.interpret import (
     PATTERNS,
     HeadScores,
@@ -27,6 +27,8 @@ from gptlib.interpret import (
 )
 from gptlib.measured import FOLDER, recorded, save
 from gptlib.model import GPT
+from gptlib.pretrained import load_model
+from gptlib.recording import record
 
 NAME = "smollm2"
 BEGIN = "<|endoftext|>"  # at the start of every text that it was trained on
@@ -116,7 +118,7 @@ def log_odds(model: GPT, tokenizer: Any, follows: str) -> Tensor:
         ids[row, : len(text)] = torch.tensor(text)
     with torch.no_grad():
         logits = model(ids)[0][range(len(texts)), [len(text) - 1 for text in texts]]  # (texts, V)
-    logits = logits.unflatten(0, (len(PAIRS), 2))  # type: ignore[no-untyped-call]
+    logits = torch.unflatten(logits, 0, (len(PAIRS), 2))  # (pairs, 2, V)
     ends = torch.tensor([nouns(tokenizer, pair) for pair in PAIRS])  # (pairs, 2)
     said = logits.gather(2, ends[:, None].expand(-1, 2, -1))  # (pairs, 2 texts, 2 nouns)
     return said[..., 0] - said[..., 1]
@@ -169,7 +171,8 @@ def sweep(model: GPT, clean: Tensor, corrupted: Tensor, answers: tuple[int, int]
     first, T = int((clean != corrupted)[0].nonzero()[0]), clean.size(1)
     H = model.config.n_head
     by_position, by_head = torch.zeros(model.config.n_layer, T), torch.zeros(model.config.n_layer, H)
-    for layer, block in enumerate(model.blocks):
+    blocks: Any = model.blocks
+    for layer, block in enumerate(blocks):
         name = f"blocks.{layer}"
         rows = run[f"{name}.residual"].repeat(T - first, 1, 1)  # (T - first, T, C), a patch in each
         at = torch.arange(first, T)
