@@ -840,8 +840,8 @@ figure, axes = picture(
 axes.set_subplotspec(figure.add_gridspec(1, 3)[0])
 with style():
     panels = [axes, figure.add_subplot(1, 3, 2), figure.add_subplot(1, 3, 3)]
-panels[1].set_title("so does accuracy")
-panels[2].set_title("an exam of ten leaps")
+    panels[1].set_title("so does accuracy")
+    panels[2].set_title("an exam of ten leaps")
 for panel, values, label in zip(
     panels,
     (log_prob, [100 * a for a in accuracy], [100 * e for e in exam]),
@@ -1153,7 +1153,8 @@ recipe = TrainConfig.preset("shakespeare-gpu")
 lines = []
 for name, tokens in (("shakespeare-gpu", recipe.steps * recipe.batch_size * 256), ("gpt2", 20 * 124_439_808)):
     flops = tokens * training_flops_per_token(GPTConfig.preset(name))
-    times = " | ".join(f"{flops / peak / SHARE / 60:,.1f} min" for peak in PEAKS.values())
+    hours = [flops / peak / SHARE / 3600 for peak in PEAKS.values()]
+    times = " | ".join(f"{60 * each:.1f} min" if each < 1 else f"{each:.0f} h" for each in hours)
     lines.append(f"| {name} | {tokens / 1e6:,.0f} M | {flops:.1e} | {times} |")
 say(
     "| preset | tokens | FLOPs | {names} |\n|---|---|---|{rule}\n{lines}\n\nCalculated at {share:.0%} of the stated peak, which is an assumption; nothing here was timed on a GPU. For GPT-2 small, 20 tokens per parameter are counted.",
