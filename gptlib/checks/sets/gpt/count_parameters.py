@@ -83,6 +83,10 @@ def _rule_and_embeddings(vocab_size: int, n_positions: int, n_embd: int, n_layer
     return 12 * n_layer * n_embd**2 + (vocab_size * (1 if tied else 2) + n_positions) * n_embd
 
 
+def _rule_and_tokens(vocab_size: int, n_positions: int, n_embd: int, n_layer: int, n_head: int, tied: bool) -> int:
+    return 12 * n_layer * n_embd**2 + vocab_size * (1 if tied else 2) * n_embd
+
+
 def _by_shapes(vocab_size: int, n_positions: int, n_embd: int, n_layer: int, n_head: int, tied: bool) -> int:
     V, P, C = vocab_size, n_positions, n_embd
     block = [(C,), (C,), (3 * C, C), (3 * C,), (C, C), (C,), (C,), (C,), (4 * C, C), (4 * C,), (C, 4 * C), (C,)]
@@ -154,6 +158,12 @@ EXERCISE = Exercise(
             _rule_and_embeddings,
         ),
         Misconception(
+            "matrices and tokens alone",
+            "You count the matrices and the embeddings of tokens. There is an embedding of positions too, every linear "
+            "map has a bias, and every norm a scale and a shift.",
+            _rule_and_tokens,
+        ),
+        Misconception(
             "a tied matrix counted twice",
             "You count the output map as well when it is tied. It is then the token embedding itself, one matrix with "
             "two uses, and counts once.",
@@ -191,6 +201,12 @@ EXERCISE = Exercise(
             "A bias has as many numbers as its map puts out. The second map of the feed-forward part puts out n_embd "
             "features, and not 4 · n_embd.",
             changes={"linear_biases": "second as wide as its input"},
+        ),
+        Misconception(
+            "4 · n_embd short in a block",
+            "Each of your blocks is 4 · n_embd short. That is what the four biases of attention have together, and "
+            "also what the two norms of a block have, a scale and a shift each: one of the two is missing.",
+            changes={"norms": 0},
         ),
         Misconception(
             "one norm in a block",

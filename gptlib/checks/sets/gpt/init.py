@@ -81,8 +81,8 @@ def _build(
 
         if name.endswith(".bias"):
             return {"zeros": torch.zeros(shape), "ones": torch.ones(shape)}.get(biases, normal(std))
-        if "norm" in name:
-            return {"ones": torch.ones(shape), "zeros": torch.zeros(shape)}.get(norms, normal(std))
+        if (".norm" if norms == "in the blocks" else "norm") in name:
+            return torch.zeros(shape) if norms == "zeros" else normal(std) if norms == "random" else torch.ones(shape)
         if "embedding" in name and embeddings == "1":
             return normal(1.0)
         divisor = {"2 L": math.sqrt(2 * n_layer), "L": math.sqrt(n_layer), "no root": 2.0 * n_layer}.get(factor)
@@ -286,6 +286,12 @@ EXERCISE = Exercise(
             "You draw the scales of the norms like matrices. A norm that multiplies by 0.02 leaves nearly nothing: "
             "scales begin at 1.",
             changes={"norms": "random"},
+        ),
+        Misconception(
+            "the final norm forgotten",
+            "You find the norms in the blocks by the dot in front, and so miss the last one: its name is norm.weight, "
+            "and it begins at 1 like the others.",
+            changes={"norms": "in the blocks"},
         ),
         Misconception(
             "norms of zero",

@@ -44,9 +44,9 @@ def _build(
     def temperature(logits: torch.Tensor, temperature: float) -> torch.Tensor:
         if temperature == 0 and zero == "argmax":
             p = torch.zeros_like(logits).scatter(dim, logits.argmax(dim, keepdim=True), 1.0)
-        elif temperature == 0 and zero == "shared":
+        elif temperature == 0 and zero in ("shared", "a 1 for each"):
             p = (logits == logits.amax(dim, keepdim=True)).float()
-            p = p / p.sum(dim, keepdim=True)
+            p = p / p.sum(dim, keepdim=True) if zero == "shared" else p
         elif temperature == 0 and zero == "uniform":
             p = torch.full_like(logits, 1 / logits.shape[dim])
         elif temperature == 0 and zero == "left out":
@@ -161,6 +161,12 @@ EXERCISE = Exercise(
             "Yours shares the probability between them, as a very small temperature does; argmax does not.",
             changes={"zero": "shared"},
             also=(_by_epsilon,),
+        ),
+        Misconception(
+            "a 1 for each of equals",
+            "Where two logits are equally large, temperature 0 must still take one token: the one with the lower id. "
+            "Yours gives each of them a 1, so that the row sums to 2. argmax names one.",
+            changes={"zero": "a 1 for each"},
         ),
         Misconception(
             "an index at temperature 0",
