@@ -1017,7 +1017,8 @@ shown
 # And ours, on a story with the same sentence: maps in place of lines, and the text can be changed.
 #
 # - Find the head of the first picture, and the row of *it*. Then put *wide* in place of *hungry* and watch rows before the adjective: nothing moves.
-# - In either viewer, find the head that reads the full stop. Would you have picked it out without knowing?
+# - Append: `Nora picked it up and carried it over. "I saw a fox today," said Nora to Otto. "It did not cross the river. The` and look, in the last row, for the head that reads the full stop. Would you have picked it
+#   out without knowing?
 # - Which head would you have shown, if you had wanted to convince somebody that the model understands *it*?
 #
 # (Where no kernel runs, as on GitHub, you see a still picture of either.)
