@@ -709,7 +709,8 @@ result = monitor.run()
 # %% name="minute_answer" gptlib={"role": "reveal"}
 floor = tales.entropy(tokenizer, n=2000).nats_per_token
 at_end = result.val_loss
-same_step = min(recorded_log, key=lambda entry: abs(entry["step"] - STEPS))
+middle, same_step = (min(recorded_log, key=lambda entry: abs(entry["step"] - at)) for at in (STEPS // 2, STEPS))
+mine_then = min(result.log, key=lambda entry: abs(entry["step"] - middle["step"]))["loss"]
 figure, axes = picture(
     7.4,
     3.4,
@@ -736,19 +737,22 @@ axes.minorticks_off()
 axes.set(xlabel="step", ylabel="loss (nats per token)")
 axes.legend(fontsize=9, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
 reveal(
-    "It ends at {end:.2f} nats on stories it has not read, and the floor is {floor:.3f}: {share:.0%} of the way. The curves do not lie on each other. At step {step} the recorded run still had {other:.2f}.",
+    "It ends at {end:.2f} nats on stories it has not read, and the floor is {floor:.3f}: {share:.0%} of the way. The curves do not lie on each other: at step {half} yours had {mine_then:.2f} and the recorded one {theirs_then:.2f}. At step {step} the recorded one had {other:.2f}, and they have met.",
     question="Answer",
-    end=near(at_end, 0.45, 0.2),
+    end=near(at_end, 0.57, 0.12),
     floor=near(floor, 0.218, 0.002),
     share=(math.log(V) - at_end) / (math.log(V) - floor),
+    half=middle["step"],
+    mine_then=mine_then,
+    theirs_then=middle["loss"],
     step=same_step["step"],
     other=same_step["loss"],
 )
 figure
 
 # %% [markdown] name="minute_explained"
-# Why is a short run ahead of a long one at the same step? Not because it knows more: its rate has already come down. The recorded run was at its highest rate then, and a high rate rattles; it takes its profit when its own cosine falls. Hence never compare
-# two runs in mid-air whose schedules end at different steps.
+# Why is the short run ahead of the long one at the same step, and why does it lose its lead? Not because it knows more or less: the schedules differ. Its warmup is a tenth of its own length and over after 20 steps, while the recorded run was rising for 100. Then its rate falls to nothing, while the recorded run goes on at its highest. Hence never compare
+# two runs in mid-air whose schedules differ.
 #
 # With every nat the next one gets dearer: the last tenth of a nat took the recorded run all but the first few of its seventy minutes. How loss falls with compute is a law of its own, and a later lesson fits it.
 
