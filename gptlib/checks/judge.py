@@ -32,7 +32,7 @@ def judge(exercise: Exercise, cases: Sequence[Case], outcomes: Sequence[Outcome]
     """
     rows = trials(exercise, cases, outcomes)
     if all(row.unanswered for row in rows):
-        return plain(exercise, "unanswered", f"There is no answer yet: fill in {exercise.signature}.")
+        return plain(exercise, "unanswered", _no_answer(exercise, rows))
     if not any(row.wrong for row in rows):
         return plain(exercise, "correct", f"Agrees with the reference on all {len(rows)} inputs.")
 
@@ -63,6 +63,14 @@ def plain(exercise: Exercise, status: str, message: str) -> Report:
     """Return a report that has nothing to show: full marks when correct, none otherwise."""
     score = exercise.points if status == "correct" else 0
     return Report(exercise.id, exercise.title, status, score, exercise.points, message)
+
+
+def _no_answer(exercise: Exercise, rows: Sequence[Trial]) -> str:
+    """Say what makes it look unanswered, for somebody who has written an answer and does not see why."""
+    lead = f"There is no answer yet: {exercise.signature}"
+    if all(isinstance(row.seen, Raised) for row in rows):
+        return f"{lead} raises NotImplementedError. Write yours in place of that line."
+    return f"{lead} gives back nothing. If you have written one, its return is missing."
 
 
 def _holds(item: Property, row: Trial) -> bool:

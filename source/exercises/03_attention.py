@@ -173,7 +173,8 @@ check("attention.attend")
 # - Some leaks are narrow: a single position sees its neighbour, and all other rows are as they should be.
 # - Some leaks show only with large numbers: what is hidden behind a finite mask value comes through when the scores are
 #   large. Try inputs near 1 (`torch.randn(T, C)`) and near 100 (a hundred times that).
-# - Rounding is no leak: treat differences up to `1e-5` times the size of the inputs as none.
+# - Rounding is no leak: treat differences up to `1e-5` times the size of the inputs as none. (The lesson compared with
+#   exactly 0. That is right for two runs of equal shape; a run on a shorter text, say, may round differently.)
 #
 # Your test is tried on attentions that leak in different ways, and on some that do not. For example, when `attention`
 # is `lambda x: x.flip(0)`, the first row is the last row of `x`: `True`. When it is `lambda x: x.cumsum(0)`, each row

@@ -111,8 +111,8 @@ check("heads.merge")
 #
 # Write `multi_head(x, w_q, w_k, w_v, w_o, n_head)`:
 #
-# - `x` is `(B, T, C)`. The four matrices are `(C, C)` and are multiplied from the right, as above. There are no biases.
-#   `C` is a multiple of `n_head`.
+# - `x` is `(B, T, C)`. The four matrices are `(C, C)` and are multiplied from the right as they are, not transposed like
+#   those of the lesson. There are no biases. `C` is a multiple of `n_head`.
 # - It returns `(B, T, C)`. Row $t$ depends on the rows of `x` up to $t$ and on no later one.
 # - It leaves its inputs as they are, and gradients flow back to `x` and to the four matrices.
 # - Do the attention yourself, without `F.scaled_dot_product_attention` and `nn.MultiheadAttention`.

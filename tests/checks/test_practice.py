@@ -79,6 +79,14 @@ def test_stub_is_unanswered_and_worth_nothing(exercise, body):
     assert exercise.signature in report.message
 
 
+def test_what_looks_unanswered_says_why():
+    """Somebody wrote below the line that raises, or printed the result, and must not be told to begin."""
+    below = from_source("def causal_mask(T):\n    raise NotImplementedError\n    return T", "causal_mask")
+    assert "raises NotImplementedError. Write yours in place of that line." in check(MASK, below).message
+    printed = from_source("def causal_mask(T):\n    str(T)", "causal_mask")
+    assert "gives back nothing. If you have written one, its return is missing." in check(MASK, printed).message
+
+
 def test_things_that_are_no_function():
     report = check(MASK, torch.zeros(3, 3))
     assert (report.status, report.score) == ("incorrect", 0)

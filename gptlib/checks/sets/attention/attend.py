@@ -82,8 +82,10 @@ def _build(
     def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None = None) -> Any:
         D = q.shape[-1]
         scores = q @ k.transpose(-2, -1) / {"root d": math.sqrt(D), "none": 1.0, "d": D}[scale]  # (…, T, S)
-        if mask is not None or mask_goes == "always":
-            scores = _masked(scores, mask, mask_goes)
+        if mask_goes == "always causal":
+            scores = scores + torch.full(scores.shape[-2:], -INF).triu(1)
+        elif mask is not None or mask_goes == "always":
+            scores = _masked(scores, mask, mask_goes, D)
         weights = _softmax(scores, softmax)  # (…, T, S)
         if mask is not None and mask_goes == "zeroes after":
             weights = weights.masked_fill(mask == -INF, 0)
@@ -97,7 +99,10 @@ def _build(
     return attend
 
 
-def _masked(scores: torch.Tensor, mask: Any, goes: str) -> Any:  # None may come in, and then fails as a learner's does
+def _masked(scores: torch.Tensor, mask: Any, goes: str, D: int) -> Any:
+    # None may come in as the mask, and then fails as a learner's does.
+    if goes == "before the division":
+        return scores + mask / math.sqrt(D)
     if goes in ("before", "always"):
         return scores + mask
     if goes == "multiplied":
@@ -252,6 +257,18 @@ EXERCISE = Exercise(
             "near positions): add the mask to the scores.",
             changes={"mask_goes": "only infinities"},
             also=(_build(mask_goes="only zero is allowed"),),
+        ),
+        Misconception(
+            "mask before the division",
+            "You divide by the square root of D after adding the mask, so that the mask's finite numbers are divided "
+            "too. Divide the products first, then add.",
+            changes={"mask_goes": "before the division"},
+        ),
+        Misconception(
+            "always causal",
+            "You hide the future with a mask of your own, whatever you are given. Which keys may be seen is for the "
+            "caller to say: use `mask`, and hide nothing when it is None.",
+            changes={"mask_goes": "always causal"},
         ),
         Misconception(
             "fails without a mask",

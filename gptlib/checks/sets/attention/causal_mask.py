@@ -113,6 +113,12 @@ EXERCISE = Exercise(
             lambda T: torch.ones(T, T, dtype=torch.bool).triu(1),
         ),
         Misconception(
+            "adds 1 where one may look",
+            "Your mask holds 1 where a position may look. Softmax would not notice, since all scores of a row that "
+            "count rise alike; but a mask is to leave such scores as they are, and what leaves them so is 0.",
+            _mask_with(1.0, -INF),
+        ),
+        Misconception(
             "zero times infinity",
             "Your mask multiplies by infinity, and 0 * inf is NaN. Fill or select instead of multiplying: torch.triu "
             "of a matrix full of -inf, masked_fill, or torch.where.",

@@ -45,8 +45,10 @@ def _build(
         table = table.clamp(max=1) if counts == "once" else table
         table = table if layout == "rows are now" else table.T
         total = {"rows": table.sum(1, keepdim=True), "columns": table.sum(0, keepdim=True), "all": table.sum()}
+        total["rows, laid over columns"] = table.sum(1)
         if smooth == "counts":
-            cells = V * V if divide == "all" else V
+            cells = V * V if divide == "all" else 1 if divide == "rows, alpha once" else V
+            total["rows, alpha once"] = total["rows"]
             table = (table + alpha) / (total.get(divide, 0) + alpha * cells) if divide != "nothing" else table + alpha
         elif divide != "nothing":
             table = (table + (alpha if smooth == "numerator only" else 0)) / total[divide]
@@ -56,10 +58,12 @@ def _build(
     return bigram
 
 
-def _by_loops(ids: torch.Tensor, vocab_size: int, alpha: float) -> torch.Tensor:
+def _by_loops(ids: torch.Tensor, vocab_size: int, alpha: float, softmax: bool = False) -> torch.Tensor:
     table = torch.full((vocab_size, vocab_size), float(alpha))
     for a, b in zip(ids.tolist(), ids[1:].tolist(), strict=False):
         table[a, b] += 1
+    if softmax:
+        return table.softmax(dim=1)
     for a in range(vocab_size):
         table[a] /= table[a].sum()
     return table
@@ -125,6 +129,25 @@ EXERCISE = Exercise(
             "You divide by the sums of columns. That answers which token came before; what comes next, given token a, "
             "is row a divided by its own sum: sum(dim=1, keepdim=True).",
             changes={"divide": "columns"},
+        ),
+        Misconception(
+            "row sums laid over columns",
+            "You sum the rows, but without keepdim=True: the sums have the shape (V,), which PyTorch lays along the "
+            "columns, so that column b is divided by the sum of row b. sum(dim=1, keepdim=True) keeps them upright, "
+            "(V, 1).",
+            changes={"divide": "rows, laid over columns"},
+        ),
+        Misconception(
+            "alpha once in the sum",
+            "You add alpha once to the sum of a row. It was added to each of the row's vocab_size numbers, so the sum "
+            "grows by alpha times vocab_size: sum the row after adding, and it comes out by itself.",
+            changes={"divide": "rows, alpha once"},
+        ),
+        Misconception(
+            "softmax of counts",
+            "You take the softmax of the counts. A softmax makes probabilities of scores, which may be any numbers; "
+            "counts are divided by their sum, so that twice as often is twice as likely.",
+            lambda ids, vocab_size, alpha: _by_loops(ids, vocab_size, alpha, softmax=True),
         ),
         Misconception(
             "divides by the number of pairs",

@@ -89,6 +89,15 @@ def _without_log(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return 1.0 - logits[there].softmax(-1).gather(-1, targets[there][:, None]).mean()
 
 
+def _softmax_twice(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return F.cross_entropy(logits.softmax(-1).flatten(0, 1), targets.flatten(), ignore_index=-1)
+
+
+def _all_targets_everywhere(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    there = targets != -1
+    return -logits[there].log_softmax(-1)[:, targets[there]].mean()
+
+
 def _last_position(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return F.cross_entropy(logits[:, -1], targets[:, -1], ignore_index=-1)
 
@@ -206,6 +215,18 @@ EXERCISE = Exercise(
             "You take the logarithm of a softmax. A probability below 10⁻⁴⁵ is 0 in float32, and its logarithm "
             "-infinity: F.log_softmax computes the logarithm without the detour.",
             changes={"log": "softmax, then log"},
+        ),
+        Misconception(
+            "softmax twice",
+            "You take the softmax of a softmax. log_softmax and F.cross_entropy want the logits as they come; fed with "
+            "probabilities, the loss can hardly leave the neighbourhood of ln V.",
+            _softmax_twice,
+        ),
+        Misconception(
+            "every target at every position",
+            "log_p[:, targets] looks up every position's target at every position, N times N numbers. One for each "
+            "position is wanted: pair them up with log_p[torch.arange(N), targets], or with gather.",
+            _all_targets_everywhere,
         ),
         Misconception(
             "log of the mean",

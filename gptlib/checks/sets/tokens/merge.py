@@ -205,7 +205,8 @@ EXERCISE = Exercise(
         "Walk through the list with an index t, and build a new list while you go. What are the two things that can "
         "happen at t?",
         "When ids[t] and ids[t + 1] are the pair, add new_id and go on by two; otherwise add ids[t] and go on by one. "
-        "The last id has no right neighbour: ask for it first.",
+        "The last id has no right neighbour: ask for it first. And a slice such as ids[t : t + 2] is a list, which "
+        "never equals a tuple.",
         "while t < len(ids): if t + 1 < len(ids) and (ids[t], ids[t + 1]) == pair, then merged.append(new_id) and "
         "t += 2; else merged.append(ids[t]) and t += 1.",
     ),

@@ -36,6 +36,8 @@ def _build(*, pairs: str = "neighbours", order: str = "as they stand", times: st
         found = list(_PAIRS[pairs](ids))
         if order == "sorted":
             found = [(min(pair), max(pair)) for pair in found]
+        if times == "from 0":
+            return {pair: n - 1 for pair, n in Counter(found).items()}
         return dict(Counter(found) if times == "each" else dict.fromkeys(found, 1))
 
     return pair_counts
@@ -151,6 +153,12 @@ EXERCISE = Exercise(
             "counts each pair once",
             "Every count of yours is 1. When a pair comes again, its count must grow: you may be setting it to 1 anew.",
             changes={"times": "once"},
+        ),
+        Misconception(
+            "counts from 0",
+            "Every count of yours is one too small, and pairs that occur once have 0: when a pair comes for the first "
+            "time, its count is 1.",
+            changes={"times": "from 0"},
         ),
         Misconception(
             "counts single ids",

@@ -43,7 +43,7 @@ def _probe(answer: Answer, given: Given) -> Arrays:
         norm = tensor(norm)
         found = {"norm": norm.float() if isinstance(norm, torch.Tensor) else norm}
         value = value[0]
-    elif value is None:
+    elif value is None or value is ...:
         found = {"norm": tensor(value)}
     return {**parts(value, tensor, "a", "b", "c"), **found} | afterwards(own)
 

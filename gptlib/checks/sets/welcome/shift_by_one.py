@@ -111,6 +111,18 @@ EXERCISE = Exercise(
             changes={"targets": "the last"},
         ),
         Misconception(
+            "pairs of ids",
+            "You give back a list of pairs (input, target). Two lists are wanted, all inputs in the one and all "
+            "targets in the other: a model reads the inputs as one row.",
+            lambda ids: list(pairwise(ids)),
+        ),
+        Misconception(
+            "an input for each target",
+            "Your inputs are lists, for each target all that stands before it. One id for each target is enough: the "
+            "model gets the whole row, and its mask sees to it that each place reads only what comes before.",
+            lambda ids: ([ids[:t] for t in range(1, len(ids))], ids[1:]),
+        ),
+        Misconception(
             "shortens the list it was given",
             "The results are right, but your function took the last token off the list that it was given: pop and del "
             "change the caller's list. A slice such as ids[:-1] makes a new one.",
