@@ -303,14 +303,14 @@ for word in ("tired", "wide"):
 # %% [markdown] name="facts"
 # ## Ask what nobody told it
 #
-# Everybody in the village has a pet, always the same one. About most people the stories tell it. About a few they never do: the
-# world knows, but no text that the model has read says so.
+# Everybody in the village has a favourite dish, always the same one. About most people the stories tell it. About a few they
+# never do: the world knows, but no text that the model has read says so.
 #
 # **Predict.** What will the model say about those few?
 #
 # <details><summary>Answer</summary>
 #
-# It will name a pet. Its probabilities add up to 1, so they have to go somewhere; the next cells show where.
+# Most of the time it will name a dish. Its probabilities add up to 1, so they have to go somewhere; the next cells show where.
 #
 # </details>
 
@@ -325,16 +325,14 @@ def chance(beginning, ending):
     return p[range(len(after)), after].prod().item()
 
 
-chance("Nora had", " an old dog"), chance("Nora had", " a striped cat")
+chance("Sam liked", " plum cake"), chance("Sam liked", " pea soup")
 
 # %% name="measure_facts"
-from gptlib.tales.people import PETS
-
-people = sorted(tales.world().people, key=lambda person: "pet" in person.never_told)  # those never told last
-pets = list(PETS)
-p = torch.tensor([[chance(f"{person.name} had", f" {PETS[pet]}") for pet in pets] for person in people])
-truth = torch.tensor([pets.index(person.facts["pet"]) for person in people])
-n_told = sum("pet" not in person.never_told for person in people)
+people = sorted(tales.world().people, key=lambda person: "food" in person.never_told)  # those never told last
+dishes = sorted({person.facts["food"] for person in people})
+p = torch.tensor([[chance(f"{person.name} liked", f" {dish}") for dish in dishes] for person in people])
+truth = torch.tensor([dishes.index(person.facts["food"]) for person in people])
+n_told = sum("food" not in person.never_told for person in people)
 
 favourite, right = p.max(dim=1).values, p.argmax(dim=1) == truth
 right[:n_told].tolist(), right[n_told:].tolist()
@@ -343,8 +341,8 @@ right[:n_told].tolist(), right[n_told:].tolist()
 figure, axes = plots.picture(
     6.8,
     5.2,
-    title="About pets that no story tells, it makes something up",
-    alt=f"Map of {len(people)} people by {len(pets)} pets with a ring at each true pet. Where stories tell the pet, the "
+    title="Where no story tells the dish, it makes one up",
+    alt=f"Map of {len(people)} people by {len(dishes)} dishes with a ring at each true one. Where stories tell the dish, the "
     f"brightest cell is in the ring for {int(right[:n_told].sum())} of {n_told} people, elsewhere for "
     f"{int(right[n_told:].sum())} of {len(people) - n_told}.",
 )
@@ -352,35 +350,40 @@ image = axes.imshow(p, cmap="viridis", vmin=0, vmax=1)
 axes.scatter(truth, range(len(people)), s=130, facecolors="none", edgecolors=plots.VERMILION, linewidths=2)
 axes.axhline(n_told - 0.5, color="white", linewidth=3)
 for words, middle in (("told in stories", (n_told - 1) / 2), ("never told", (n_told + len(people) - 1) / 2)):
-    axes.text(len(pets) - 0.2, middle, words, rotation=270, va="center")
-axes.set_xticks(range(len(pets)), pets, rotation=90)
+    axes.text(len(dishes) - 0.2, middle, words, rotation=270, va="center")
+axes.set_xticks(range(len(dishes)), dishes, rotation=90)
 axes.set_yticks(range(len(people)), [person.name for person in people])
-axes.set(xlabel="pet (ring: the true one)")
-figure.colorbar(image, ax=axes, shrink=0.7, label="probability of “… had a …”")
+axes.set(xlabel="dish (ring: the true one)")
+figure.colorbar(image, ax=axes, shrink=0.7, label="probability of “… liked …”")
+surest = n_told + int(favourite[n_told:].argmax())
 say(
-    "Of the {known} people whose pet is told, the model's favourite is right for {right_known:.0f}, and it gets {sure_known:.0%} "
-    "on average. Of the {unknown} whose pet is never told, it is right for {right_unknown:.0f}, and gets {sure_unknown:.0%} on "
-    "average. {name} has *{pet}*; the model gives that {p_pet:.1%}, and "
+    "Of the {known} people whose dish is told, the model's favourite is right for {right_known:.0f}, and it gets {sure_known:.0%} "
+    "on average. Of the {unknown} whose dish is never told, it is right for {right_unknown:.0f}, and still gets {sure_unknown:.0%} "
+    "on average; all dishes together get {some_dish:.0%}. {name} likes *{dish}*; the model gives that {p_dish:.0%}, and "
     "*{made_up}* {p_made_up:.0%}.",
     known=n_told,
-    right_known=near(right[:n_told].sum(), 12, within=1),
+    right_known=near(right[:n_told].sum(), 13, within=1),
     sure_known=favourite[:n_told].mean(),
     unknown=len(people) - n_told,
     right_unknown=near(right[n_told:].sum(), 0, within=1),
-    sure_unknown=favourite[n_told:].mean(),
-    name=people[n_told].name,
-    pet=PETS[people[n_told].facts["pet"]],
-    made_up=PETS[pets[p[n_told].argmax()]],
-    p_made_up=favourite[n_told],
-    p_pet=p[n_told, truth[n_told]],
+    sure_unknown=near(favourite[n_told:].mean(), 0.51, within=0.1),
+    some_dish=p[n_told:].sum(dim=1).mean(),
+    name=people[surest].name,
+    dish=people[surest].facts["food"],
+    p_dish=p[surest, truth[surest]],
+    made_up=dishes[p[surest].argmax()],
+    p_made_up=favourite[surest],
 )
 figure
 
 # %% [markdown] name="made_up"
 # The lower rows are less sure than the upper ones: there is doubt in the probabilities. There is none in the text. One token is
-# drawn after the other, and *Mara had* goes on with a pet, in the same words and the same voice as for everybody else. This is
-# called **hallucination**. It is no defect of a small model: one that has only learned to continue text has nothing else to offer
-# where its text was silent.
+# drawn after the other, and *Jory liked* goes on with a dish, in the same words and the same voice as for everybody else. This is
+# called **hallucination**. It is no defect of a small model alone: one that has only learned to continue text has nothing else to
+# offer where its text was silent.
+#
+# (What it makes up need not even be of the right kind. No story tells Mara's pet. Try `write("Mara had")` a few times; she lives
+# in an old mill.)
 
 # %% [markdown] name="wrong"
 # ## Be wrong, and be told how
