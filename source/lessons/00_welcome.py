@@ -350,7 +350,7 @@ image = axes.imshow(p, cmap="viridis", vmin=0, vmax=1)
 axes.scatter(truth, range(len(people)), s=130, facecolors="none", edgecolors=plots.VERMILION, linewidths=2)
 axes.axhline(n_told - 0.5, color="white", linewidth=3)
 for words, middle in (("told in stories", (n_told - 1) / 2), ("never told", (n_told + len(people) - 1) / 2)):
-    axes.text(len(dishes) - 0.2, middle, words, rotation=270, va="center")
+    axes.text(len(dishes) - 0.2, middle, words, rotation=270, va="center", fontsize=9)
 axes.set_xticks(range(len(dishes)), dishes, rotation=90)
 axes.set_yticks(range(len(people)), [person.name for person in people])
 axes.set(xlabel="dish (ring: the true one)")

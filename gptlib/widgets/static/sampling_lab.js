@@ -39,7 +39,7 @@ export function choices({ logits }, { temperature = 1, topK = Infinity, topP = 1
   const p = new Float64Array(V);
   if (temperature === 0) {
     p[0] = 1;
-    return { probabilities: p, kept: 1, cuts: { "temperature 0": 1 }, mass: 1, entropy: 0 };
+    return { probabilities: p, kept: 1, cuts: { greedy: 1 }, mass: 1, entropy: 0 };
   }
   let total = 0;
   for (let rank = 0; rank < V; rank++) total += p[rank] = Math.exp((logits[rank] - logits[0]) / temperature);

@@ -80,6 +80,7 @@ EXERCISE = Exercise(
             "Your mask hides the past and shows the future. Row t is the position that looks, column s the one looked "
             "at: -inf belongs where s > t, above the diagonal.",
             lambda T: _reference(T).T,
+            also=(lambda T: torch.full((T, T), -INF).tril(),),
         ),
         Misconception(
             "ones and zeros",
@@ -123,6 +124,7 @@ EXERCISE = Exercise(
             "Your mask multiplies by infinity, and 0 * inf is NaN. Fill or select instead of multiplying: torch.triu "
             "of a matrix full of -inf, masked_fill, or torch.where.",
             lambda T: torch.ones(T, T).triu(1) * -INF,
+            also=(lambda T: torch.ones(T, T).triu() * -INF,),
         ),
         Misconception(
             "positive infinity",
