@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from gptlib.measured import recorded
+
 SCRIPT = Path(__file__).parents[1] / "source" / "measure" / "block.py"
 
 
@@ -31,3 +33,9 @@ def test_the_whole_has_the_most_parameters(networks) -> None:
     assert sizes["whole"] == sizes["no residuals"] == sizes["post-norm"] > sizes["no norms"]
     assert sizes["whole"] - sizes["no feed-forward"] == 8 * 128**2 + 5 * 128
     assert sizes["whole"] - sizes["no attention"] == 4 * 128**2 + 4 * 128
+
+
+def test_what_is_recorded_are_these_models(networks) -> None:
+    sizes = {name: network.n_parameters() for name, network in networks.items()}
+    assert recorded("block")["parameters"] == sizes
+    assert recorded("block")["nats above the floor"].keys() == sizes.keys()

@@ -16,7 +16,6 @@ LADDER = {
     "positions": 5,
     "block": 6,
     "GPT": 7,
-    "trained a minute": 8,
 }
 BUNDLED = "bundled model"
 

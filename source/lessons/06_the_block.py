@@ -903,7 +903,7 @@ reveal(
     pre=near(last["pre-norm"], 4.65, 0.4),
     post=last["post-norm"],
     warm=last["post-norm, warmup"],
-    none=near(last["no residual"], knowing_nothing, 0.5),
+    none=near(last["no residual"], knowing_nothing, 0.6),
     nothing=knowing_nothing,
 )
 assert last["pre-norm"] < last["post-norm"] - 0.3 and last["no residual"] > knowing_nothing - 0.3
@@ -1045,7 +1045,8 @@ print("\n".join(lines))
 # ## The model so far
 #
 # Lesson 05 ended with a model that has heads and positions: token vectors, one layer of attention, scores. Now that layer of attention becomes a block. New are the feed-forward network, the two norms, and
-# one more in front of the scores. The data and the number of steps are as they were; the learning rate is lower, since a block with a feed-forward network does not bear the old one.
+# one more in front of the scores. The data and the number of steps are as they were. One thing in the recipe is new as well: the matrices inside the block are moved by **Muon**, a younger optimizer that suits them (lesson 08 has a word on it). So
+# the step on the chart is not the block's merit alone; the recorded comparison further down gives every variant the same recipe.
 
 # %% name="one_block"
 from gptlib import TrainConfig, train
@@ -1059,15 +1060,15 @@ class OneBlock(nn.Module):
         # Where train() reads how long a text may be.
         self.config = GPTConfig(vocab_size=V, n_positions=256, n_embd=128, n_layer=1, n_head=block.attention.n_head)
         self.token_embedding = nn.Embedding(V, 128)  # (V, C)
-        self.block = block
+        self.blocks = nn.ModuleList([block])  # a stack of one
         self.norm = norm(128)
         self.to_scores = nn.Linear(128, V, bias=False)
-        self.block.apply(start)
+        self.blocks.apply(start)
         nn.init.normal_(self.token_embedding.weight, std=0.3)
         nn.init.normal_(self.to_scores.weight, std=0.02)
 
     def forward(self, ids: Tensor, targets: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        x = self.block(self.token_embedding(ids))  # (B, T) -> (B, T, C)
+        x = self.blocks[0](self.token_embedding(ids))  # (B, T) -> (B, T, C)
         logits = self.to_scores(self.norm(x))  # (B, T, V)
         if targets is None:
             return logits, None
@@ -1077,8 +1078,8 @@ class OneBlock(nn.Module):
         return count(self)
 
 
-recipe = {"steps": 300, "batch_size": 8, "learning_rate": 0.01, "warmup_steps": 20, "eval_every": 1000}
-recipe |= {"precision": "fp32", "device": "cpu"}
+recipe = {"steps": 300, "batch_size": 8, "learning_rate": 0.02, "warmup_steps": 20, "eval_every": 1000}
+recipe |= {"optimizer": "muon", "precision": "fp32", "device": "cpu"}
 
 
 def learn(network: OneBlock) -> tuple[list[dict], float]:
@@ -1103,7 +1104,7 @@ from gptlib.plots import plot_ladder
 reveal(
     "To {nats:.2f} nats above the floor, in the same 300 steps.",
     question="Answer",
-    nats=near(nats, 0.25, 0.15),
+    nats=near(nats, 0.18, 0.06),
 )
 plot_ladder({"block": nats}, title=f"A block in place of bare attention comes to {nats:.2f}")
 
@@ -1124,7 +1125,7 @@ ordered = sorted(above, key=above.get)
 figure, axes = picture(
     6.2,
     2.9,
-    title="One block, one part left out (recorded)",
+    title="In a single block, attention does nearly everything (recorded)",
     alt="Nats above the floor after the same training: " + ", ".join(f"{name} {above[name]:.2f}" for name in ordered),
 )
 axes.barh(
@@ -1138,9 +1139,14 @@ axes.axvline(nats, color=GREY, linestyle="--", linewidth=1, label=f"the one trai
 axes.set(xlabel="nats per token above the floor", xlim=(0, 1.15 * max(above.values())))
 axes.legend(frameon=False, fontsize=9, loc="lower right")
 print("recorded by:", kept.command)
+assert above["no attention"] > 5 * above["whole"] and above["no residuals"] > 1.1 * above["whole"]
 figure
 
-# %% [markdown] name="writes_explained"
+# %% [markdown] name="parts_explained"
+# Without attention it is back where the bigram was, and without residuals it pays. But the feed-forward network and the norms, of which this lesson made so much, bring nothing here: after 300 steps the block is as good without either. (Differences of a
+# hundredth or two are within what another seed does.) So the step on the chart is that of the recipe. A single block has no depth in which sizes could drift apart, and what attention has just fetched is, in these stories, mostly the very word that comes next, with
+# nothing left to compute. Both parts earn their keep in a stack: norms in the twelve blocks above, where their place decided whether anything was learned at all, and feed-forward networks in the bundled model, which is lost without them.
+#
 # And it writes.
 
 # %% name="writes"

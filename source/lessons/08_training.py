@@ -756,13 +756,6 @@ figure
 #
 # With every nat the next one gets dearer: the last tenth of a nat took the recorded run all but the first few of its seventy minutes. How loss falls with compute is a law of its own, and a later lesson fits it.
 
-# %% name="ladder"
-from gptlib.plots import plot_ladder
-
-evaluation = tales.evaluate(mine, tokenizer, tales.split("test", 200))
-above = evaluation.nats_per_token - evaluation.floor
-plot_ladder({"trained a minute": above}, title=f"A minute: {above:.2f} nats above the floor")
-
 # %% [markdown] name="abilities_intro"
 # ## Abilities, as they appear
 #

@@ -41,14 +41,14 @@ def lesson(names: tuple[str, ...] = CELLS, root: Path = ROOT) -> dict[str, Any]:
     return there
 
 
-def variants(there: dict[str, Any]) -> dict[str, Callable[[], nn.Module]]:
+def variants(there: dict[str, Any]) -> dict[str, Callable[[], Any]]:
     """Return what makes each model, from the same seed, by name."""
 
-    def made(order: str = "pre", norm: Any = there["LayerNorm"], silent: str | None = None) -> nn.Module:
+    def made(order: str = "pre", norm: Any = there["LayerNorm"], silent: str | None = None) -> Any:
         torch.manual_seed(0)
-        whole: nn.Module = there["OneBlock"](there["Block"](128, 16, order, norm, n_positions=256), norm)
+        whole = there["OneBlock"](there["Block"](128, 16, order, norm, n_positions=256), norm)
         if silent:
-            setattr(whole.block, silent, Silent())
+            setattr(whole.blocks[0], silent, Silent())
         return whole
 
     return {
