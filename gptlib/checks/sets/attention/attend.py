@@ -127,6 +127,11 @@ def _softmax(scores: torch.Tensor, way: str) -> torch.Tensor:
     return powers if way == "not normalised" else powers / powers.sum(-1, keepdim=True)
 
 
+def _tril_after(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: Any = None) -> Any:
+    weights = F.softmax(q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1]), dim=-1).tril()
+    return weights @ v, weights
+
+
 def _sum_to_one(case: Case, got: dict[str, torch.Tensor]) -> bool:
     weights = got["weights"]
     return bool((weights >= 0).all()) and bool(((weights.sum(-1) - 1).abs() <= 1e-5).all())
@@ -232,7 +237,7 @@ EXERCISE = Exercise(
             "longer sum to one, and what is left of them depends on what was hidden. Add the mask to the scores, "
             "before.",
             changes={"mask_goes": "zeroes after"},
-            also=(_build(mask_goes="zeroes all others after"),),
+            also=(_build(mask_goes="zeroes all others after"), _tril_after),
         ),
         Misconception(
             "mask added to the weights",
