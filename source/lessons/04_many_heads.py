@@ -905,7 +905,7 @@ figure
 # are really better than one, and found in a trained translator and in BERT that most heads can be removed one at a time with hardly a loss, and
 # that some layers can even be left with a single head. Voita and others found the same year that a few specialised heads do the heavy lifting.
 #
-# Two readings would go too far. "The other heads are useless" is contradicted by the red line. And "this head is worth so much" holds for this way of taking it
+# Two readings would go too far. "The other heads are useless" is contradicted by the line *removed together*. And "this head is worth so much" holds for this way of taking it
 # away: a zero is something the rest of the model has never met. Lesson 10 puts in
 # another text's values instead, and asks what becomes of one ability: to know what *it* means.
 #
@@ -1002,9 +1002,9 @@ AttentionViewer(model, tokenizer, story)
 # %% [markdown] name="so_far"
 # ## The model so far
 #
-# Lesson 03 ended with a model of one head. Now it gets many: the same width, the same parameters, cut into 1, 4 or 16 heads. Everything else is
-# as it was, down to the seed, so that whatever comes out is due to the cut. (An output projection is new. With one head it adds nothing that $W_v$ could not
-# have done, and it is there so that all three have the same parameters.)
+# Lesson 03 ended with a model of one head. Now it gets many: the same width, the same parameters, cut into 1, 4 or 16 heads. Nothing else
+# differs between the three, down to the seed, so that whatever comes out is due to the cut. (Against lesson 03, the output projection is new, and the size of the
+# first random numbers. With one head the projection adds nothing that $W_v$ could not have done; it is there so that all three have the same parameters.)
 
 # %% name="many_heads_code"
 from gptlib import TrainConfig, load_corpus, train
@@ -1105,7 +1105,7 @@ figure
 plot_ladder({"many heads": nats[16]}, title="The chart goes on: many heads get lower than one")
 
 # %% [markdown] name="writes_explained"
-# (*One head* is the model of lesson 03, which had no output projection and another start; with both, one head came a little lower, as above.)
+# (*One head* is the model as lesson 03 had it, without a projection; the one above came a little lower.)
 #
 # And it writes.
 
