@@ -382,8 +382,8 @@ figure
 # called **hallucination**. It is no defect of a small model alone: one that has only learned to continue text has nothing else to
 # offer where its text was silent.
 #
-# (What it makes up need not even be of the right kind. No story tells Mara's pet. Try `write("Mara had")` a few times; she lives
-# in an old mill.)
+# (What it makes up need not even be of the right kind. No story tells Mara's pet. Try `write("Mara had")` a few times. She
+# lives in the old mill.)
 
 # %% [markdown] name="wrong"
 # ## Be wrong, and be told how
