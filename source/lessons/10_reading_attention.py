@@ -291,7 +291,7 @@ say(
 ten = scores["induction map"]
 labels = ["(start)", *(f"{letter}" for letter in "abcdefghij" * 2)]
 plot_attention(
-    ten, labels, title=f"SmolLM2's head {induction_layer}.{induction_head} on ten random tokens, twice (recorded)"
+    ten, labels, title=f"SmolLM2's head {induction_layer}.{induction_head} looks at what came next last time (recorded)"
 )
 
 # %% [markdown] name="smollm2_scores_explained"
@@ -416,9 +416,9 @@ ended = [f"{text} {part['then']}." for text, part in zip(until, parts, strict=Tr
 lead = {"animal": token("Before"), "barrier": token("In")}
 other = {"animal": "barrier", "barrier": "animal"}
 acts = [tokenizer.encode(f" {part['then']}")[0] for part in parts]
-places = {  # the text so far, the token that fits, and among how many reasons or sides one would guess
+places = {  # the text so far, the token that fits, and what guessing among all reasons, endings or nouns would give
     "what it did": (until, acts, "1 in 7"),
-    "how it ended": (ended, [lead[side] for side in sides], "1 in 2"),
+    "how it ended": (ended, [lead[side] for side in sides], "1 in 6"),
     "who it was": (asked, [token(noun) for noun in right], "1 in 2"),
 }
 lines, said = [], {}
@@ -430,7 +430,7 @@ for name, (texts, fitting, guess) in places.items():
     lines.append(f"| {name} | {mine:.3f} | {true:.3f} | {guess} |")
 astray = said["how it ended"][each, [lead[other[side]] for side in sides]].mean()
 say(
-    "| place | the model, for the token that fits | the world itself | guessing the side |\n|---|---|---|---|\n{lines}\n\n"
+    "| place | the model, for the token that fits | the world itself | by guessing |\n|---|---|---|---|\n{lines}\n\n"
     "(Of the endings that fit, one in three begins with *Before* or with *In*. The one of the other side gets {astray:.4f}.) In all {n:.0f} stories the right noun gets more than the wrong "
     "one; guessing would do for {half:.0f}, and always saying the animal for {always}.",
     lines="\n".join(lines),
@@ -556,7 +556,7 @@ stop = pieces.index(".", 5)  # the full stop after what it did
 figure, axes = picture(
     8.4,
     2.7,
-    title="For most of the way it is held at one full stop",
+    title="In the middle layers it is held at one full stop",
     alt="Map of layers by positions, how much of the answer a patch brings back. The largest of each layer: "
     + "; ".join(f"layer {i}: {pieces[int(row.argmax())]} {row.max():.2f}" for i, row in enumerate(held)),
 )
