@@ -160,10 +160,10 @@ for tau in (2.0, 1.0, 0.5, 0.1, 0.0):
     print(f"temperature {tau}: {(three / tau).softmax(-1).numpy().round(4)}")
 
 # %% [markdown] name="temperature_zero_explained"
-# NaN: 2 / 0 is infinite, and a softmax over infinities divides one by another. "Temperature 0" is not a division by zero,
-# though, as one reads; no library divides there. It is a *name* for the limit, and the limit is **greedy** choice: all the
-# probability goes to the largest logit, by argmax. Here is our own version, and what PyTorch's best-known library of models
-# does when it is asked for a zero.
+# NaN: 2 / 0 is infinite, and a softmax over infinities divides one by another. One reads that a program
+# at temperature 0 divides by zero. None does: "temperature 0" is a *name* for the limit, and the limit is **greedy** choice:
+# all the probability goes to the largest logit, by argmax. Here is our own version, and what transformers, the best-known
+# library of models for PyTorch, does when it is asked for a zero.
 
 
 # %% name="temperature_code"
@@ -503,10 +503,11 @@ for story in tokenizer.decode(for_ever).split("<|endoftext|>")[:-1]:
     print(textwrap.shorten(story, 108, placeholder=" …"))
 
 # %% [markdown] name="loops_why"
-# It goes round. In this case one need not ask what the model was thinking. At temperature 0 the next token is a *function* of
-# the tokens that the model sees. There are only finitely many texts of up to 256 tokens, so one of them must come a second time
-# if the model writes for long enough, and from there on everything does. Greedy choice in a finite window ends in a loop,
-# always, for every model. What differs is how soon, and how long the loop is: give the same model a shorter window, and look.
+# Three, and from the second on it goes round between two. In this case one need not ask what the model was thinking. At
+# temperature 0 the next token is a *function* of the tokens that the model sees. There are only finitely many texts of up to
+# 256 tokens, so one of them must come a second time if the model writes for long enough, and from there on everything does.
+# Greedy choice in a finite window ends in a loop, always, for every model. What differs is how soon, and how long the loop is:
+# give the same model a shorter window, and look.
 
 # %% name="loops_window"
 rows = []
@@ -585,11 +586,11 @@ say(
 # ## Cutting off the tail
 #
 # Temperature 1 slips, and lower temperatures narrow the choice. What one would like is to keep the head of the distribution as
-# it is, and to be rid of the tail: the thousand tokens with a thousandth of a per cent each. Filters do that. A **filter**
+# it is, and to be rid of the tail: the thousand tokens that have a few thousandths between them. Filters do that. A **filter**
 # takes logits and returns logits, with −∞ where a token is ruled out, since $e^{-\infty}$ is exactly 0.
 #
 # - **Top-k** keeps the k best.
-# - **Top-p**, also called nucleus sampling, keeps the fewest that have a probability of p together.
+# - **Top-p**, also called nucleus sampling, keeps the fewest that together have a probability of at least p.
 # - **Min-p** keeps those with at least the fraction m of the best one's probability.
 
 
@@ -770,7 +771,9 @@ for shift in (-10, 0, 10, 30):
 
 # %% [markdown] name="penalty_predict"
 # A softmax does not care whether 10 is added to all logits. The penalty does: its effect hangs on where the logits happen to
-# lie, which nothing in training determines. It is a knob to be tried out anew for each model.
+# lie, which nothing in training determines. It is a knob to be tried out anew for each model. (Other programs *subtract*: a
+# **presence penalty** the same from each token that has occurred, a **frequency penalty** as much again for each time that it
+# has. A softmax sees the same whether 10 was added before or not; what follows below holds for these as well.)
 #
 # **Predict.** It is meant to end loops. What will it do to stories that do not loop?
 
@@ -824,11 +827,12 @@ reveal(
 print(textwrap.fill(best_stories[16], 110))
 
 # %% [markdown] name="beams_explained"
-# More beams do not find more probable stories step by step: by the model's own measure two do worse than one, eight far worse,
-# and only sixteen come out ahead. A beam is judged by what it has cost *so far*. A beginning that puts its choices off looks
-# cheap, pushes the others out, and has to pay later. Among a thousand stories drawn at random there is one that is more
-# probable than all that was found. So "beam search finds the most probable text" is wrong; that would take an exact search, and
-# there are far too many texts for one.
+# More beams do not find more probable stories step by step: by the model's own measure two and four do a little worse than one,
+# eight far worse, and only sixteen come out ahead. (The −∞ in the first line is the story of temperature 0 again, in which a
+# rule is broken.) A beam is judged by what it has cost *so far*. A beginning that puts its choices off looks cheap, pushes the
+# others out, and has to pay later. Among a thousand stories drawn at random there is one that is more probable than all that
+# was found. So "beam search finds the most probable text" is wrong; that would take an exact search, and there are far too
+# many texts for one.
 #
 # Nor does a higher probability make a better story. What beams find has few surprises, and surprise is what a story is about.
 # The world's own stories are not the most probable ones: they are *typical*, and cost about as many nats as the entropy says.
@@ -1085,6 +1089,9 @@ from gptlib.widgets import SamplingLab
 SamplingLab(model, tokenizer, "<|endoftext|>" + scene)
 
 # %% [markdown] name="end"
+# You can now write with a model, and say of each word whether the model or the loop was to blame. What the model *looked at* when
+# it gave its probabilities, and what that tells, is the next lesson.
+#
 # ## Three sentences to remember
 #
 # 1. A GPT gives probabilities, and a loop outside of it draws, appends and asks again; everything but the draw is
