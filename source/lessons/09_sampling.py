@@ -773,7 +773,7 @@ for shift in (-10, 0, 10, 30):
 # A softmax does not care whether 10 is added to all logits. The penalty does: its effect hangs on where the logits happen to
 # lie, which nothing in training determines. It is a knob to be tried out anew for each model. (Other programs *subtract*: a
 # **presence penalty** the same from each token that has occurred, a **frequency penalty** as much again for each time that it
-# has. A softmax sees the same whether 10 was added before or not; what follows below holds for these as well.)
+# has. To these it makes no difference where the logits lie.)
 #
 # **Predict.** It is meant to end loops. What will it do to stories that do not loop?
 
@@ -1089,8 +1089,8 @@ from gptlib.widgets import SamplingLab
 SamplingLab(model, tokenizer, "<|endoftext|>" + scene)
 
 # %% [markdown] name="end"
-# You can now write with a model, and say of each word whether the model or the loop was to blame. What the model *looked at* when
-# it gave its probabilities, and what that tells, is the next lesson.
+# You can now let a model write, and know what in a text comes from its probabilities and what from the way they are drawn from.
+# What the model *looked at* when it gave them, and what that tells, is the next lesson.
 #
 # ## Three sentences to remember
 #

@@ -21,7 +21,7 @@
 # In the world of tales, an animal does not cross something because *it* was too *hungry*, or too *wide*. Later somebody asks why, and the story must say who was so: the animal, or what
 # lay before it. Which of the two, the story has settled.
 #
-# Below is such a story, up to the word *the* after which the noun must come, and the head of the bundled model that looks most clearly at the right noun from there.
+# Below are 48 such stories, each up to the word *the* after which the noun must come. We look for the head of the bundled model that looks most clearly at the right noun from there, and draw the story in which it does so best, as one does.
 
 # %% name="thing"
 import re
@@ -176,7 +176,7 @@ for name, theirs in {"entropy": on_stories.entropy, "previous": on_stories.patte
 
 # %% [markdown] name="jobs"
 # A pattern of places is only one kind of question. In tales we can ask a better one, because the world marks what depends on what: at *he*, the name that it stands for; at the
-# second *red*, the first; at a sum, the numbers. So for each kind of mark take the position that must predict the marked word, and score the share of its
+# second *red*, the first (*recall*); at a sum, the numbers; in the stories above, at what the adjective settles, the adjective or the first mention of the noun (*reference*). So for each kind of mark take the position that must predict the marked word, and score the share of its
 # attention on the marked **antecedent**. As always beside chance, what even attention would put there.
 
 
@@ -258,7 +258,7 @@ assert best_place < 0.4
 figure
 
 # %% [markdown] name="jobs_explained"
-# Two things to take along. A name depends on the question: a head is "mixed" for one set of patterns and clear for another. And a model of this size and these stories has *no*
+# Three heads pass 0.4, and all three at sums. Two things to take along. A name depends on the question: a head is "mixed" for one set of patterns and clear for another. And a model of this size and these stories has *no*
 # induction head, the most famous kind of all. For that, look at a larger one.
 #
 # ## The same scores in SmolLM2
@@ -295,7 +295,7 @@ plot_attention(
 )
 
 # %% [markdown] name="smollm2_scores_explained"
-# There it is, the stripe: in the second half each token looks at what *followed* it in the first (row *a* looks at *b*), so that the head can bring back what came next last time. That is an
+# The letters stand for the ten random tokens. There it is, the stripe: in the second half each token looks at what *followed* it in the first (row *a* looks at *b*), so that the head can bring back what came next last time. That is an
 # **induction head**; lesson 11 watches one being formed. The bright first column is a **sink**: a head that has nothing to say must still
 # give away a weight of 1, and puts it where it does no harm.
 #
@@ -306,7 +306,7 @@ plot_attention(
 # > The animal didn't cross the street because **it** was too *tired*.
 # > The animal didn't cross the street because **it** was too *wide*.
 #
-# In the picture, *it* looks at *animal* in the first and at *street* in the second. It was drawn with a translation model, whose encoder reads
+# (A pair that differs in one word, which turns the pronoun round, is called a Winograd schema, after an example by Terry Winograd.) In the picture, *it* looks at *animal* in the first and at *street* in the second. It was drawn with a translation model, whose encoder reads
 # in both directions. A GPT reads from left to right.
 #
 # **Predict.** In a GPT, by how much will the row of *it* differ between the two sentences? In which heads?
@@ -441,7 +441,7 @@ say(
 )
 
 # %% [markdown] name="understood"
-# As good as perfect. So it understands whom *it* meant? An ability table would say so: the abilities of the bundled model list "reference" at 100 %. But look at the story again. By the time it is asked *who*, the side has been told three
+# As good as perfect. So it understands whom *it* meant? A table of abilities as in lesson 08 would say so: "reference", 100 %. But look at the story again. By the time it is asked *who*, the side has been told three
 # times: by the adjective, by what it did, and by how it ended. A right answer does not say from which of them it came.
 #
 # That can be taken apart with nothing but a text editor. Let the three contradict each other, in all eight combinations, and see whose word
@@ -888,6 +888,8 @@ if "GPT-2" not in sources:
     print("GPT-2 comes from the hub alone, which was not reached from here.")
 
 # %% [markdown] name="both_ways"
+# (The bundled model was given the story without what the animal did. It says *fox* either way, by the same margin: with that sentence gone, the adjective alone decides nothing.)
+#
 # ## A model whose "it" does change
 #
 # BERT (2018) is the other kind: no causal mask, every position sees the whole text, and the task is to guess tokens that were hidden. Its row of *it* can know the adjective. We train a small one: the same blocks, without the mask,
@@ -1049,6 +1051,8 @@ print(f"by hand and by ablate_heads: they differ by at most {difference:.0e}")
 assert difference < 1e-5
 
 # %% [markdown] name="end"
+# You can now tell a head that looks from a head that matters. How heads and layers work together on one thing, from the token that comes in to the logit that goes out, is lesson 11.
+#
 # ## Three sentences to remember
 #
 # 1. In a GPT the row of a token is settled when the token is read: nothing that follows can change it, so nothing that follows can be resolved there.
@@ -1071,7 +1075,10 @@ assert difference < 1e-5
 # - Kevin Clark, Urvashi Khandelwal, Omer Levy and Christopher D. Manning, *What Does BERT Look At? An Analysis of BERT's Attention* (2019). Heads with a job, and how to score them.
 # - Jesse Vig, *A Multiscale Visualization of Attention in the Transformer Model* (2019). BertViz.
 # - Jesse Vig and others, *Investigating Gender Bias in Language Models Using Causal Mediation Analysis* (2020). Patching, before it was called so.
+# - Kevin Meng, David Bau, Alex Andonian and Yonatan Belinkov, *Locating and Editing Factual Associations in GPT* (2022). Maps of layers by positions like ours, for facts.
 # - Kevin Wang and others, *Interpretability in the Wild: a Circuit for Indirect Object Identification in GPT-2 small* (2022). Which heads name a person, and which tell them whom.
 # - Catherine Olsson and others, *In-context Learning and Induction Heads* (2022).
+# - Guangxuan Xiao and others, *Efficient Streaming Language Models with Attention Sinks* (2023).
+# - Hector Levesque, Ernest Davis and Leora Morgenstern, *The Winograd Schema Challenge* (2012).
 # - Curt Tigges, Oskar John Hollinsworth, Atticus Geiger and Neel Nanda, *Linear Representations of Sentiment in Large Language Models* (2023). What gathers at punctuation.
 # - Jakob Uszkoreit, *Transformer: A Novel Neural Network Architecture for Language Understanding* (Google Research blog, 2017). The picture of *it*, with the model that it is true of.
