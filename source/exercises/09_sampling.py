@@ -35,7 +35,7 @@ from gptlib import check
 # - `logits` is `(B, V)`, a row of scores for each text. They can be large, and a logit of $-\infty$ is a token that is ruled out;
 #   at least one in each row is finite.
 # - `temperature` is a float: 0, or from about 0.01 up.
-# - It returns probabilities `(B, V)`: $p_i = e^{z_i / \tau} / \sum_j e^{z_j / \tau}$ in each row. At temperature 0 each row holds a 1
+# - It returns probabilities `(B, V)` in the dtype of `logits`: $p_i = e^{z_i / \tau} / \sum_j e^{z_j / \tau}$ in each row. At temperature 0 each row holds a 1
 #   at its largest logit, of equal ones at the one with the lower id, and 0 in all other places.
 # - It leaves `logits` as they are.
 #

