@@ -168,8 +168,8 @@ check("positions.offsets")
 #
 # `sinusoidal` and `rotate` of `gptlib/positions`, and the few lines in `GPT.forward` and `CausalSelfAttention.forward` that say
 # which position is meant. The last of the three looks like bookkeeping, and it is where most real bugs with positions live:
-# a model whose fill is counted answers differently in company than alone. See where you stand over all exercises with the
-# next cell.
+# a model with learned positions or waves that counts the fill answers differently in company than alone, and one that
+# begins at 0 again after a cache is lost, whatever its positions. See where you stand over all exercises with the next cell.
 
 # %% name="progress"
 from gptlib.checks import progress

@@ -5,7 +5,7 @@
 #
 # Five functions. Four are parts of the loop that trains a GPT: the batch, the learning rate of each step, the step of the
 # optimizer, the clipping of the gradient. With the fifth you are the doctor: from what a run has logged, it says what the
-# run is ill with. About 55 minutes. Know first: lesson 08.
+# run is ill with. About 50 minutes. Know first: lesson 08.
 #
 # Write each answer where the cell raises `NotImplementedError`, run the cell, then run the check below it. A check says
 # what was expected, what came out, and on which input; when it knows the mistake, it names it. Hints come in three
@@ -169,7 +169,7 @@ check("training.step")
 #
 # Now and then a batch has a gradient ten times as long as usual. Clipping shortens it before the step: the direction
 # stays, the length is cut to a limit. The length is that of **all** gradients together, as if their numbers stood in one
-# long vector (Pascanu, Mikolov and Bengio 2013).
+# long vector (Pascanu, Mikolov and Bengio 2012).
 #
 # Write `clip(gradients, limit)`, without `clip_grad_norm_`:
 #

@@ -149,7 +149,7 @@ reveal(
 assert max(moved[1, "causal mask"], moved[1, "no mask"], moved[2, "no mask"]) < 1e-12 < 1e-2 < moved[2, "causal mask"]
 
 # %% [markdown] name="order_explained"
-# Without a mask it is a law, for any number of layers: each row is the same function of a heap, and a heap of such rows is again a heap. That is the case of an encoder such as BERT. With the
+# Without a mask it is a law, for any number of layers: each row is computed from its own token and from a heap of all tokens, without their order, and the next layer gets a heap of such rows. That is the case of an encoder such as BERT. With the
 # causal mask it holds for *one* layer, as in the model of lesson 04. In two, order leaks in: after the first layer, the row of the third token is
 # an average of three and that of the ninth of nine, so rows know something of how many stand before them, and the second layer sees those rows.
 #
@@ -451,7 +451,7 @@ say(
 assert abs(results[0] - results[1000]) > 0.01
 
 # %% [markdown] name="popular_decay_intro"
-# 3. *"Rotary makes far tokens count less."* The paper shows such a decay for a query and a key that are equal before turning. But nothing makes a head keep them equal. If its matrices turn keys back by five positions, as a fixed
+# 3. *"Rotary makes far tokens count less."* The paper proves that a *bound* on the score falls, on the whole, with the distance; the score itself does so for a query and a key that are equal before turning. But nothing makes a head keep them equal. If its matrices turn keys back by five positions, as a fixed
 #    rotation that any $W_k$ can hold, the best score is at distance five.
 
 # %% name="popular_decay"
@@ -477,8 +477,8 @@ assert int(five_back.argmax()) == 5
 figure
 
 # %% [markdown] name="popular_decay_explained"
-# A head that uses fast planes can say "exactly the token before". One that uses slow planes alone hardly notices distance and goes by content. Barbero and others (2024) looked into a large trained model and found both, and no use of the
-# decay as such.
+# A head that uses fast planes can say "exactly the token before". One that uses slow planes alone hardly notices distance and goes by content. Barbero and others (2024) looked into a large trained model and found both, and argue that
+# the decay is not what rotary is good for.
 #
 # ## Halves or neighbours
 #
@@ -752,7 +752,7 @@ say(
 #
 # All four need to be told where a token stands, and "count from 0" is the whole truth only for a single text that is read in one go. Two things come in between in practice.
 #
-# - **Fill.** A batch is a rectangle. Shorter texts are filled up *at the start*, so that all end together, and the mask hides the fill. The first real token of a row has position 0, however much fill stands before it.
+# - **Fill**, or *padding*. A batch is a rectangle. Shorter texts are filled up *at the start*, so that all end together, and the mask hides the fill. The first real token of a row has position 0, however much fill stands before it.
 # - **A cache.** A model that writes keeps the keys and values of what it has read and is given the new tokens alone. They stand *behind* those in the cache.
 #
 # **Predict.** Somebody counts the fill as if it were text (the mask still hides it). Which of the four notice? And somebody begins at 0 again after a cache. Does the bundled model, with its turns, care?
@@ -962,6 +962,8 @@ print(textwrap.fill(tokenizer.decode(written[0, 1:].tolist()), 100))
 # | `positions.rotary`: turn vectors by their position | 15 |
 # | `positions.offsets`: positions with padding and a cache | 12 |
 #
+# **Next:** [The block: gather, then work](06_the_block.ipynb).
+#
 # ## Where to read more
 #
 # - Ashish Vaswani and others, *Attention Is All You Need* (2017). Section 3.5: the waves, and the hope that was put in them.
@@ -969,5 +971,5 @@ print(textwrap.fill(tokenizer.decode(written[0, 1:].tolist()), 100))
 # - Ofir Press, Noah A. Smith and Mike Lewis, *Train Short, Test Long: Attention with Linear Biases Enables Input Length Extrapolation* (2021). ALiBi, and the
 #   experiment beyond the trained length.
 # - Adi Haviv, Ori Ram, Ofir Press, Peter Izsak and Omer Levy, *Transformer Language Models without Positional Encodings Still Learn Positional Information* (2022).
-# - Amirhossein Kazemnejad and others, *The Impact of Positional Encoding on Length Generalization in Transformers* (2023). The same five kinds on tasks with an exact answer.
+# - Amirhossein Kazemnejad and others, *The Impact of Positional Encoding on Length Generalization in Transformers* (2023). Four of our five kinds, and the learned distances of T5 in place of the learned table, on tasks with an exact answer; the models without positions came out best there.
 # - Federico Barbero and others, *Round and Round We Go! What makes Rotary Positional Encodings useful?* (2024). What heads do with fast and slow planes.

@@ -70,7 +70,7 @@ for text in beginnings:
 # <details><summary>Answer</summary>
 #
 # Without attention nothing comes from other positions, so all that is left to go by is the last token. The model still has a
-# good idea of what can follow *too*, and none whatever of Otto, foxes and sums. Without feed-forward networks it says words that fit nowhere. (Which of the six networks is to blame
+# good idea of what can follow *too*, and none whatever of Otto, foxes and sums. Without feed-forward networks it says words, and pieces of words, that fit nowhere. (*f* is the first piece of *fast*. Which of the six networks is to blame
 # for that, you will see in a minute. It is not all of them.)
 #
 # </details>
@@ -222,7 +222,7 @@ assert all(found["whole"][kind].accuracy > 0.9 for kind in kinds)
 
 # %% [markdown] name="abilities_explained"
 # *Agreement* asks for *a* or *an*, *was* or *were* and the like: mostly the token before decides, and so it survives without any attention. Whatever needs
-# another position falls to guessing: a thing to recall, a sum whose terms stood earlier. Without feed-forward networks all of it falls, but that is the half-written tokens again. Leave the first
+# another position falls to guessing or near it: a thing to recall, a sum whose terms stood earlier. (A cell has at most fifteen questions, so look at what stands and what falls, and not at single per cents.) Without feed-forward networks all of it falls, but that is the half-written tokens again. Leave the first
 # in, and much of the order survives: right words ahead of wrong ones. Attention has brought them. The loss, all the same, is many times what it was, since nobody turns what was brought into sound
 # probabilities.
 #
@@ -517,7 +517,7 @@ assert torch.allclose(LayerNorm(24)(x), pytorch(x), atol=1e-5)
 
 # %% [markdown] name="norm_explained"
 # The first two rows differ a hundredfold and come out (nearly) alike. The third shows what $\varepsilon$ is for: without it, 0 would be divided by 0.
-# (The bundled model has a simpler norm that leaves the mean alone, and a feed-forward network with a gate. A later lesson compares
+# (The bundled model has a simpler norm that leaves the mean alone, and a feed-forward network with a gate. Lesson 12 compares
 # them; nothing in this one depends on it.)
 #
 # ## Over what does one take the mean?
@@ -525,6 +525,8 @@ assert torch.allclose(LayerNorm(24)(x), pytorch(x), atol=1e-5)
 # The numbers of a batch form a block of (B, T, C), and a mean can run over any of its axes. "Over the batch," some say of layer norm, or "over the sequence". It is neither, and must
 # not be. A test like that for leaks: change another text of the batch, and see
 # whether the first text notices; then change the last token of the first text, and see whether earlier positions notice.
+#
+# There are four ways to choose: over the features of a position; over the positions of a text; over the texts, at each position; over texts and positions together.
 #
 # **Predict.** Which of the four pass both tests?
 
@@ -946,7 +948,7 @@ assert survives["no residual, new"][2] < 0.2 < survives["pre-norm, new"][2]
 #
 # | They say | It is |
 # |---|---|
-# | "Transformers norm before each part." | Since GPT-2. The transformer of 2017 and GPT-1 norm after the sum. (The idea is older: networks for pictures had it in 2016.) |
+# | "Transformers norm before each part." | GPTs do, since GPT-2. The transformer of 2017 and GPT-1 norm after the sum. (The idea is older: networks for pictures had it in 2016.) |
 # | "A GPT block has three layer norms." | Two. Three has a decoder block of 2017, which also attends to an encoder. |
 # | "Attention is most of a block." | A third of its weights (above). |
 # | "Layer norm normalises over the batch", or "over the sequence". | Over the features of a position, alone (above). |
@@ -1090,7 +1092,7 @@ def learn(network: OneBlock) -> tuple[list[dict], float]:
 
 
 # %% [markdown] name="one_block_predict"
-# **Predict.** Lesson 05 measured its model with positions, the point before the last on the chart below. How far down does the block get?
+# **Predict.** Lesson 05 measured its model with positions: on the chart below, the point of that name. How far down does the block get?
 
 # %% name="one_block_train"
 torch.manual_seed(0)
@@ -1112,7 +1114,7 @@ plot_ladder({"block": nats}, title=f"A block in place of bare attention comes to
 # ## Which part did it?
 #
 # The same training again, with one part left out each time: without feed-forward network, without attention, without residuals, without norms; and in the order of 2017. Each takes as
-# long as the one above, so these are recorded curves. The command that made them runs the very cells above.
+# long as the one above, so these results are recorded. The command that made them runs the very cells above.
 #
 # **Predict.** Put the five in order before you look.
 
@@ -1137,7 +1139,7 @@ for place, name in enumerate(ordered[::-1]):
     axes.text(above[name] + 0.02, place, f"{above[name]:.2f}", va="center", fontsize=9)
 axes.axvline(nats, color=GREY, linestyle="--", linewidth=1, label=f"the one trained above, {nats:.2f}")
 axes.set(xlabel="nats per token above the floor", xlim=(0, 1.15 * max(above.values())))
-axes.legend(frameon=False, fontsize=9, loc="lower right")
+axes.legend(frameon=False, fontsize=9, loc="center right")
 print("recorded by:", kept.command)
 assert above["no attention"] > 5 * above["whole"] and above["no residuals"] > 1.1 * above["whole"]
 figure
@@ -1178,6 +1180,8 @@ print(textwrap.fill(tokenizer.decode(written[0, 1:].tolist()), 100))
 # | `block.layer_norm`: the norm of a position | 8 |
 # | `block.mlp`: widen, bend, narrow | 8 |
 # | `block.block`: norms, parts and residuals in order | 8 |
+#
+# **Next:** [The GPT: assembled, counted, filled with other people's weights](07_the_gpt.ipynb).
 #
 # ## Where to read more
 #

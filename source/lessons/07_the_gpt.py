@@ -10,7 +10,7 @@
 # | | |
 # |---|---|
 # | Reading | about 45 minutes |
-# | Running | about a minute and a half on two CPU cores; no GPU. Where the hub can be reached, GPT-2's weights are fetched, once (half a gigabyte); nothing else needs a network |
+# | Running | about a minute and a half on two CPU cores; no GPU. Where the hub of Hugging Face can be reached, GPT-2's weights are fetched, once (half a gigabyte); nothing else needs a network |
 # | Know first | lessons 04 to 06: heads, positions, and the block with its norms and its residual stream |
 # | Afterwards | the three exercises of set 07, about 40 minutes |
 #
@@ -226,7 +226,7 @@ for name in ("copied", "tied"):
 
 # %% [markdown] name="tie_explained"
 # (A class that lacks the line has the matrix twice, which is where "GPT-2 has 163 million parameters" comes from. Whether tying is
-# good is a question of size: it saves a third of a small model and next to nothing of a large one, and many large models do without.)
+# good is a question of size: it saves a quarter of a small model, 39 of 163 million, and next to nothing of a large one, and many large models do without.)
 #
 # ## The first loss
 #
@@ -864,8 +864,8 @@ print(code[code.index('        x = self.note("embedding"') :])
 # ## The model so far
 #
 # Now your class learns. The corpus, the trainer and the 2,048 tokens a step are those of the lessons before, and so is the width, 128. New are three blocks in place of one, tied weights,
-# and the first numbers of this lesson. GPT-2 learned its positions; the last models on the chart turned theirs, and this one goes on with that. (The trainer is asked for *Muon*, an optimizer for
-# the matrices inside the blocks, as in its own recipe for tales; a later lesson explains it. With AdamW alone the same model gets there more slowly.)
+# and the first numbers of this lesson. GPT-2 learned its positions; the last models on the chart turned theirs, and this one goes on with that. (The trainer is asked for *Muon*, as in lesson 06:
+# an optimizer for the matrices inside the blocks. A later lesson explains it. With AdamW alone the same model gets there more slowly.)
 #
 # **Predict.** What is its loss before the first step?
 
@@ -954,6 +954,8 @@ print(textwrap.fill(tokenizer.decode(written[0, 1:].tolist()), 100))
 # | `gpt.count_parameters`: count every parameter | 12 |
 # | `gpt.init`: the first numbers | 12 |
 # | `gpt.forward`: the forward pass | 15 |
+#
+# **Next:** [Training: a dozen lines that learn](08_training.ipynb).
 #
 # ## Where to read more
 #

@@ -673,7 +673,7 @@ else:
 # ## A minute of your own
 #
 # All parts are there. Now a real run: the *tales preset*, which is the very model that comes with the course, for as long as two cores allow in about a minute. The trainer is the course's own, `gptlib.training`; at the end of the lesson you will see
-# that it is the loop above, line for line. (One thing in the preset is new: the matrices inside the blocks are moved by **Muon**, a younger optimizer, and only the rest by AdamW. A later lesson takes it apart.)
+# that it is the loop above, line for line. (One thing in the preset stands outside it, and you have met it in lessons 06 and 07: the matrices inside the blocks are moved by **Muon**, a younger optimizer, and only the rest by AdamW. A later lesson takes it apart.)
 #
 # The bundled model's run was recorded: 11,000 steps, seventy minutes. Its curve is drawn dashed and labelled *recorded*; nothing of it is computed here. Yours is drawn over it while it learns. And since tales is a world whose probabilities are
 # known, so is the floor: no model's loss on new stories can lie below it, on average.
@@ -1332,6 +1332,8 @@ print("the same:", theirs_written == ours_written)
 # | `training.step`: one step of AdamW | 10 |
 # | `training.clip`: shorten a gradient that is too long | 6 |
 # | `training.diagnose`: six sick runs | 20 |
+#
+# **Next:** [Sampling: from probabilities to text](09_sampling.ipynb).
 #
 # ## Where to read more
 #
