@@ -757,6 +757,9 @@ figure
 # With every nat the next one gets dearer: the last tenth of a nat took the recorded run all but the first few of its seventy minutes. How loss falls with compute is a law of its own, and a later lesson fits it.
 
 # %% [markdown] name="abilities_intro"
+# The line rises for once, and that is no mistake: the GPT of lesson 07 came lower, in less time. It has half as many blocks, so that a step costs it less; it took 300 steps and not 200; and its learning rate, 0.02, was chosen for so short a run, where the preset's 0.003 is meant for a
+# long one. Given its seventy minutes, the preset ends where the bundled model stands. How large a model should be for the computing that one has is a question of its own, and a later lesson measures it.
+#
 # ## Abilities, as they appear
 #
 # A loss says how much a model knows and not what. In tales every pronoun, fact and sum is marked, so one can ask: does the model give the right words more probability than each of the wrong ones? The recorded run was asked every 250 steps.
@@ -1117,7 +1120,7 @@ figure
 #
 # ## On a GPU
 #
-# The same lines run on a GPU; only the sizes change. `--device auto` takes it where there is one, in bf16 if it multiplies that natively, and `--compile` lets PyTorch fuse small operations into few large ones, which takes a minute once and pays in long runs. The next cell trains the *shakespeare-gpu* preset, nine times the size of your model above, where
+# The same lines run on a GPU; only the sizes change. `--device auto` takes it where there is one, in bf16 if it multiplies that natively, and `--compile` lets PyTorch fuse small operations into few large ones, which takes a minute once and pays in long runs. The next cell trains the *shakespeare-gpu* preset, eight times the size of your model above, where
 # there is a GPU, and is skipped where there is none.
 
 # %% name="gpu"
