@@ -483,7 +483,7 @@ print("".join(f"{length:<11.1f}" for length in lengths))
 assert lengths[-1] > 20 * lengths[0]
 
 # %% [markdown] name="norm_formula"
-# A block that reads from such a stream should not have to care how loud it is by now. So in front of each part stands a **norm**, which brings its input to a standard
+# A block that reads from such a stream should not have to care how long the vectors are by now, that is, how *loud* the stream is. So in front of each part stands a **norm**, which brings its input to a standard
 # size. That of GPT-2 is **layer norm** (Ba, Kiros and Hinton 2016). For each position by itself: take away the mean of its C features, divide by their standard deviation,
 # then scale and move each feature as has been learned.
 #
@@ -763,7 +763,7 @@ except ValueError as error:
 # **pre**, **post** and **none**, without residuals. Two questions to each:
 #
 # - *Forwards.* Exchange the vector of the last token. By how much does the output there change, as a share of its length?
-# - *Backwards.* Take the slope of a random combination of the output at the last position. How long is it with respect to all the vectors of the text, and how long with respect to the
+# - *Backwards.* Take the slope, the gradient, of a random combination of the output at the last position. How long is it with respect to all the vectors of the text, and how long with respect to the
 #   vector of the last token itself?
 #
 # **Predict.** "Without residuals the gradient vanishes," one reads, and "in post-norm it vanishes as well". Which of the curves will fall?
