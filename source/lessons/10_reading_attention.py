@@ -740,7 +740,7 @@ say(
 # Why does looking say so little? A weight says how much is taken from a place. It does not say *what* is there (a full stop can hold a verdict), which part of it the head takes ($W_v$ decides), where the head writes it ($W_o$), or whether anybody later reads that. Jain and
 # Wallace asked in 2019 whether attention is explanation and answered no; Wiegreffe and Pinter answered that this depends on what one asks of an explanation. What both sides share is the test: change something and look.
 #
-# Neither is ablation the last word. A zero is something the model has never met; other heads stand in; and a head that is missed need not be where anything was decided. The head that looks right has a job: it brings the *name* of a noun. Which noun, it is told by others.
+# Neither is ablation the last word. A zero is something the model has never met; other heads stand in; and a head that is missed need not be where anything was decided. The head that looks right may have another job: among the scores above it leads at *recall*, at naming once more what was named before. Which noun that is, it would be told by others.
 #
 # ## What popular texts say
 #
