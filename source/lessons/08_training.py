@@ -757,7 +757,7 @@ figure
 # With every nat the next one gets dearer: the last tenth of a nat took the recorded run all but the first few of its seventy minutes. How loss falls with compute is a law of its own, and a later lesson fits it.
 
 # %% [markdown] name="abilities_intro"
-# The line rises for once, and that is no mistake: the GPT of lesson 07 came lower, in less time. It has half as many blocks, so that a step costs it less; it took 300 steps and not 200; and its learning rate, 0.02, was chosen for so short a run, where the preset's 0.003 is meant for a
+# You may have noticed that the GPT of lesson 07 came lower, and in less time. It has half as many blocks, so that a step costs it less; it took 300 steps and not 200; and its learning rate, 0.02, was chosen for so short a run, where the preset's 0.003 is meant for a
 # long one. Given its seventy minutes, the preset ends where the bundled model stands. How large a model should be for the computing that one has is a question of its own, and a later lesson measures it.
 #
 # ## Abilities, as they appear
