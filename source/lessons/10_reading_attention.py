@@ -888,12 +888,12 @@ if "GPT-2" not in sources:
     print("GPT-2 comes from the hub alone, which was not reached from here.")
 
 # %% [markdown] name="both_ways"
-# (The bundled model was given the story without what the animal did. It says *fox* either way, by the same margin: with that sentence gone, the adjective alone decides nothing.)
+# (The bundled model was given the story without what the animal did. It says *fox* either way, by the same margin: with that sentence gone, the adjective decides nothing here.)
 #
 # ## A model whose "it" does change
 #
 # BERT (2018) is the other kind: no causal mask, every position sees the whole text, and the task is to guess tokens that were hidden. Its row of *it* can know the adjective. We train a small one: the same blocks, without the mask,
-# on crossing stories in which one token of five is hidden. It takes some 20 seconds.
+# on crossing stories in which one token of five is hidden. It takes some 20 seconds. (`rmsnorm`, `swiglu` and `qk_norm` in its configuration are younger forms of parts that you know, as in the bundled model; lesson 12 is about them.)
 
 # %% name="both_ways_code"
 from torch import nn
