@@ -64,6 +64,7 @@ def _build(
             "all": 4 * C + wide + C,
             "none": 0,
             "no q, k, v": C + wide + C,
+            "attention alone": 4 * C,
             "second as wide as its input": 4 * C + wide + wide,
         }
         norm = 2 * C if shifts else C
@@ -195,6 +196,12 @@ EXERCISE = Exercise(
             "You leave out the biases of the maps to queries, keys and values. In GPT-2 they have biases like all "
             "others: 3 · n_embd a block.",
             changes={"linear_biases": "no q, k, v"},
+        ),
+        Misconception(
+            "no biases in the feed-forward part",
+            "You leave out the two biases of the feed-forward part: 4 · n_embd for the map that widens, n_embd for the "
+            "one that narrows.",
+            changes={"linear_biases": "attention alone"},
         ),
         Misconception(
             "a bias as long as the input",

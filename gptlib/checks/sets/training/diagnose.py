@@ -324,7 +324,7 @@ EXERCISE = Exercise(
         "Each illness has a sign that no other has. Begin with those that can be told from one number, and leave the "
         "question of high or low losses to the end.",
         "Against ln V: the first loss. Against the floor: the last validation loss. Against each other: val_loss and "
-        "val_loss_again, known_pairs and known_pairs_two_apart. Then: a loss that is hardly better than at the start, "
+        "val_loss_again. Against a half: known_pairs_two_apart. Then: a loss that is hardly better than at the start, "
         "and a rate that begins at its highest with a loss above 2.",
         "In this order: train_loss[0] > 10; val_loss[-1] < floor; (val_loss != val_loss_again).any(); "
         "known_pairs_two_apart > 0.5; val_loss[-1] > 4; learning_rate[0] == learning_rate.max() and val_loss[-1] > "
