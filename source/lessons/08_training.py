@@ -675,7 +675,7 @@ else:
 # All parts are there. Now a real run: the *tales preset*, which is the very model that comes with the course, for as long as two cores allow in about a minute. The trainer is the course's own, `gptlib.training`; at the end of the lesson you will see
 # that it is the loop above, line for line. (One thing in the preset stands outside it, and you have met it in lessons 06 and 07: the matrices inside the blocks are moved by **Muon**, a younger optimizer, and only the rest by AdamW. A later lesson takes it apart.)
 #
-# The bundled model's run was recorded: 11,000 steps, seventy minutes. Its curve is drawn dashed and labelled *recorded*; nothing of it is computed here. Yours is drawn over it while it learns. And since tales is a world whose probabilities are
+# The bundled model's run was recorded: 11,000 steps, seventy minutes (`gptlib train --corpus tales:180000 --preset tales --steps 11000 --out runs/tales`). Its curve is drawn dashed and labelled *recorded*; nothing of it is computed here. Yours is drawn over it while it learns. And since tales is a world whose probabilities are
 # known, so is the floor: no model's loss on new stories can lie below it, on average.
 #
 # **Predict.** Your run has a fiftieth of the recorded one's steps. How much of the way from ln V down to the floor will it cover? And will the two curves lie on each other as far as yours goes?
