@@ -68,7 +68,7 @@ def _told_apart(given: dict[str, Any]) -> bool:
         ideas += [{"cut": "start"}]
     if len(given["ids"]) > 1 and given["stop_id"] is not None:
         ideas += [{"stop": stop} for stop in ("any row", "first row", "all at once", "finished rows go on", "never")]
-    if len(given["ids"]) == 3:  # in one case the ways of stopping must differ from each other too
+    if len(given["ids"]) == 3 and given["stop_id"] is not None:  # here the ways of stopping must differ too
         for a, b in (("any row", "first row"), ("all at once", "finished rows go on")):
             if torch.equal(text(stop=a), text(stop=b)):
                 return False
