@@ -30,9 +30,6 @@ def copy_course(root: Path = ROOT) -> list[Path]:
 def options(root: Path = ROOT) -> list[str]:
     """Give JupyterLab's options: the project as its root, and the welcome notebook first."""
     chosen = [f"--ServerApp.root_dir={root}", f"--LabApp.default_url=/lab/tree/{WELCOME}"]
-    # A learner's first sight is the lesson, not a question about news, and nothing calls home.
-    chosen += ["--LabApp.news_url=None"]
-    chosen += ["--LabApp.check_for_updates_class=jupyterlab.handlers.announcements.NeverCheckForUpdate"]
     # JupyterLab refuses to run as root unless told; in a container there is often nobody else.
     if getattr(os, "geteuid", lambda: 1)() == 0:
         chosen.append("--allow-root")
@@ -46,4 +43,7 @@ if __name__ == "__main__":
     from jupyterlab.labapp import main
 
     os.chdir(ROOT)
+    # A learner's first sight is the lesson, not a question about news, and nothing calls home; own settings go before.
+    places = [os.environ.get("JUPYTER_CONFIG_PATH", ""), str(ROOT / "source" / "jupyter")]
+    os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, places))
     sys.exit(main([*options(), *sys.argv[1:]]))

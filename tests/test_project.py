@@ -209,8 +209,6 @@ def test_jupyterlab_has_the_project_as_its_root_and_opens_the_welcome(monkeypatc
     assert lab.options(ROOT) == [
         f"--ServerApp.root_dir={ROOT}",
         "--LabApp.default_url=/lab/tree/work/notebooks/00_welcome.ipynb",
-        "--LabApp.news_url=None",
-        "--LabApp.check_for_updates_class=jupyterlab.handlers.announcements.NeverCheckForUpdate",
     ]
     monkeypatch.setattr(os, "geteuid", lambda: 0, raising=False)
     assert "--allow-root" in lab.options(ROOT)
