@@ -133,6 +133,14 @@ def merge_heads(x: Tensor) -> Tensor:
     return x.transpose(1, 2).reshape(B, T, H * D)  # (B, H, T, D) -> (B, T, H, D) -> (B, T, C)
 
 
+def _trains_in_bf16_on_cpu(q: Tensor) -> bool:
+    """Whether `_dense` is faster than PyTorch's fused kernel, whose backward pass does not use a CPU's bf16 units.
+
+    Only for short texts: it keeps T × T weights for the backward pass, and the fused kernel none.
+    """
+    return q.device.type == "cpu" and q.dtype == torch.bfloat16 and q.requires_grad and q.size(2) <= 512
+
+
 class CausalSelfAttention(Noted):
     """Several heads of causal attention over one sequence.
 
@@ -201,6 +209,8 @@ class CausalSelfAttention(Noted):
 
     def _fused(self, q: Tensor, k: Tensor, v: Tensor, start: int, padding: Tensor | None) -> Tensor:
         T, S = q.size(2), k.size(2)
+        if self.slopes is None and padding is None and T == S and _trains_in_bf16_on_cpu(q):
+            return self._dense(q, k, v)
         plainly_causal = self.slopes is None and self.window is None and padding is None
         free = plainly_causal and T == 1  # a single query at the end may look everywhere
         causal = plainly_causal and T == S and not free
@@ -213,6 +223,21 @@ class CausalSelfAttention(Noted):
             is_causal=causal,
             enable_gqa=self.n_kv_head != self.n_head,
         )
+
+    def _dense(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """The plain form in three large operations: softmax(mask + q·k / √D) · v.
+
+        Scores and weights are kept in bf16; the softmax between them computes in fp32.
+        """
+        B, H, T, D = q.shape
+        shared = self.n_head // self.n_kv_head
+        k, v = k.repeat_interleave(shared, dim=1), v.repeat_interleave(shared, dim=1)  # (B, H, T, D)
+        q, k, v = q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)  # (B · H, T, D)
+        mask = causal_mask(T, window=self.window, device=q.device, dtype=q.dtype)  # (T, T)
+        with torch.autocast(q.device.type, enabled=False):  # it would write the weights in fp32, twice as many bytes
+            scores = torch.baddbmm(mask, q, k.mT, alpha=1 / math.sqrt(D))  # (B · H, T, T)
+            weights = F.dropout(torch.softmax(scores, dim=-1), self.dropout, self.training)
+            return (weights @ v).view(B, H, T, D)
 
     def _mask(self, q: Tensor, k: Tensor, start: int, padding: Tensor | None) -> Tensor:
         T, S = q.size(2), k.size(2)

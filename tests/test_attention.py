@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from torch import nn
 
 from gptlib import CausalSelfAttention, GPTConfig, causal_mask, record, scaled_dot_product_attention
-from gptlib.attention import attention_scores, attention_weights, merge_heads, split_heads
+from gptlib.attention import (
+    _trains_in_bf16_on_cpu,
+    attention_scores,
+    attention_weights,
+    merge_heads,
+    split_heads,
+)
 from gptlib.positions import alibi_slopes
 
 
@@ -395,3 +401,42 @@ def test_dropout_is_on_weights_and_output_and_only_in_training() -> None:
     assert torch.equal(once, attention(x))
     with record(attention):
         torch.testing.assert_close(attention(x), once)
+
+
+@pytest.mark.parametrize("changes", [{}, {"n_kv_head": 2}, {"window": 7}, {"position": "rotary", "qk_norm": True}])
+def test_the_dense_form_of_bf16_training_is_as_near_to_fp32_as_pytorchs_kernel(monkeypatch, changes) -> None:
+    shape = config(n_positions=96, n_embd=96, **changes)
+    torch.manual_seed(0)
+    attention, x = CausalSelfAttention(shape), normal(3, 96, 96, seed=1)
+    taken = []
+    dense = CausalSelfAttention._dense
+    monkeypatch.setattr(CausalSelfAttention, "_dense", lambda *a: taken.append(1) or dense(*a))
+
+    def output_and_gradients(bf16: bool) -> list[torch.Tensor]:
+        attention.zero_grad()
+        inputs = x.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            output = attention(inputs)
+        output.float().square().mean().backward()
+        return [output.detach().float(), inputs.grad, attention.qkv.weight.grad.clone()]
+
+    exact, ours = output_and_gradients(False), output_and_gradients(True)
+    assert taken == [1]  # only in bf16
+    monkeypatch.setattr("gptlib.attention._trains_in_bf16_on_cpu", lambda q: False)
+    fused = output_and_gradients(True)
+    assert taken == [1]
+    for truth, mine, theirs in zip(exact, ours, fused, strict=True):
+        assert (mine - truth).norm() <= 1.5 * (theirs - truth).norm()
+
+
+def test_the_dense_form_sees_no_future_and_is_left_where_texts_are_long_or_nothing_is_learned() -> None:
+    attention = CausalSelfAttention(config(n_positions=600))
+    x = normal(1, 20, 24).requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        attention(x)[0, 11].float().sum().backward()
+    assert (x.grad[0, 12:] == 0).all()
+    assert (x.grad[0, :12] != 0).any(dim=-1).all()
+    q = normal(1, 2, 513, 4, dtype=torch.float32).bfloat16()
+    assert not _trains_in_bf16_on_cpu(q.requires_grad_())
+    assert _trains_in_bf16_on_cpu(q.detach()[:, :, :512].requires_grad_())
+    assert not _trains_in_bf16_on_cpu(q.detach()[:, :, :512])

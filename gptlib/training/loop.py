@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from gptlib.training.control import Control
 from gptlib.training.data import TokenData, evaluate, tokenize_corpus
 from gptlib.training.devices import autocast, choose_device, choose_precision
 from gptlib.training.distributed import ALONE, Team
+from gptlib.training.memory import freed_memory_kept
 from gptlib.training.run import Run
 from gptlib.training.step import clip_gradient, learning_rate_at, make_optimizers, set_learning_rate
 
@@ -137,7 +138,8 @@ def train(
 
     ending = False
     bar = tqdm(total=config.steps, initial=state.step, unit="step", disable=not verbose, dynamic_ncols=True)
-    with bar, _stop_signals() as interrupted, team.together(device.value):
+    kept = freed_memory_kept() if device.value == "cpu" else nullcontext()
+    with bar, _stop_signals() as interrupted, team.together(device.value), kept:
         team.weights_of_first(model)
         forward = torch.compile(model) if config.compile else model
         while state.step < config.steps and not ending:
