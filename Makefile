@@ -7,13 +7,14 @@
 # make lint        ruff, mypy, and who may import whom
 # make test-all    every test, the long ones too
 # make test-latest the tests with the newest versions of everything, in .venv-latest
+# make bench      compare with other implementations, into docs/benchmarks.md; ten minutes (ARGS="--nanogpt FOLDER")
 # make pins        compile constraints.txt from pyproject.toml
 
 PYTHON ?= python3
 BIN := .venv/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check install -c constraints.txt
 
-.PHONY: help lab test install notebooks lint test-all test-latest pins
+.PHONY: help lab test install notebooks lint test-all test-latest bench pins
 .DELETE_ON_ERROR:
 
 help:
@@ -38,6 +39,9 @@ lint: .venv/.installed-dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: .venv/.installed
+	$(BIN)/python benchmarks/everything.py $(ARGS)
 
 test-latest: .venv/.installed
 	$(BIN)/python -m venv --clear .venv-latest

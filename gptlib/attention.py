@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gptlib.cache import LayerCache
 from gptlib.config import GPTConfig
-from gptlib.layers import RMSNorm
+from gptlib.layers import Linear, RMSNorm
 from gptlib.positions import Rotary, alibi_bias, alibi_slopes
 from gptlib.recording import Noted
 
@@ -161,8 +161,8 @@ class CausalSelfAttention(Noted):
         self.window = config.window
         self.dropout = config.dropout
         inner = config.n_head * config.head_dim
-        self.qkv = nn.Linear(config.n_embd, inner + 2 * config.kv_heads * config.head_dim, bias=config.attention_bias)
-        self.project = nn.Linear(inner, config.n_embd, bias=config.bias)
+        self.qkv = Linear(config.n_embd, inner + 2 * config.kv_heads * config.head_dim, bias=config.attention_bias)
+        self.project = Linear(inner, config.n_embd, bias=config.bias)
         self.q_norm = RMSNorm(config.head_dim, eps=config.norm_eps) if config.qk_norm else nn.Identity()
         self.k_norm = RMSNorm(config.head_dim, eps=config.norm_eps) if config.qk_norm else nn.Identity()
         if config.position == "rotary" and rotary is None:

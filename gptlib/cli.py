@@ -66,7 +66,7 @@ def doctor() -> None:
 @app.command(epilog="Example: gptlib train --corpus tinyshakespeare --preset shakespeare-cpu --out runs/shakespeare")
 def train(
     corpus: Annotated[str, typer.Option(help="tales, tinyshakespeare, python, a file or folder, or hub:OWNER/NAME.")],
-    preset: Annotated[str, typer.Option(help="Model and recipe: tales, shakespeare-cpu or shakespeare-gpu.")],
+    preset: Annotated[str, typer.Option(help="Model and recipe: tales, or shakespeare-fast, -cpu or -gpu.")],
     out: Annotated[Path, typer.Option(help="Folder for weights, log, checkpoints and result.json.")],
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in that folder.")] = False,
     steps: Annotated[int | None, typer.Option(help="Optimizer steps, if not the preset's.")] = None,

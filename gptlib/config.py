@@ -213,8 +213,16 @@ PRESETS: dict[str, dict[str, Any]] = {
         "norm": "rmsnorm",
         "mlp": "swiglu",
     },
-    # The two sizes of nanoGPT's character recipes, and the model that ships with the course; a corpus sets vocab_size.
+    # The two sizes of nanoGPT's character recipes, one that learns as much as the smaller sooner, and the model that
+    # ships with the course; a corpus sets vocab_size.
     "shakespeare-cpu": {**_small(4, 4, 128), "vocab_size": 65, "n_positions": 64},
+    "shakespeare-fast": {
+        **_small(3, 2, 144),
+        "vocab_size": 65,
+        "n_positions": 64,
+        "qk_norm": True,
+        "rotary_base": 100.0,
+    },
     "shakespeare-gpu": {**_small(6, 6, 384), "vocab_size": 65, "n_positions": 256, "dropout": 0.2},
     "tales": {**_small(6, 4, 128), "vocab_size": 1024, "n_positions": 256, "qk_norm": True},
 }

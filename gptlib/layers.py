@@ -11,6 +11,22 @@ from torch import Tensor, nn
 from gptlib.recording import Noted
 
 
+class Linear(nn.Linear):
+    """`nn.Linear`, which multiplies matrix and vector where there is one position only and a CPU writes in bf16.
+
+    PyTorch's product of matrices prepares its bf16 units anew each time, which for a single row takes longer than the
+    product itself.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `x` (..., in_features) to (..., out_features)."""
+        one_row = x.numel() == self.in_features and x.device.type == "cpu"
+        if one_row and x.dtype == self.weight.dtype == torch.bfloat16 and not torch.is_grad_enabled():
+            y = torch.mv(self.weight, x.reshape(-1))  # (out_features, in_features) @ (in_features,)
+            return (y if self.bias is None else y + self.bias).view(*x.shape[:-1], self.out_features)
+        return super().forward(x)
+
+
 def layer_norm(x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5) -> Tensor:
     """Layer normalisation, step by step: subtract the mean, divide by the standard deviation, rescale.
 
@@ -123,9 +139,9 @@ class MLP(Noted):
         self, n_embd: int, n_inner: int, *, activation: str = "gelu_tanh", bias: bool = True, dropout: float = 0.0
     ) -> None:
         super().__init__()
-        self.widen = nn.Linear(n_embd, n_inner, bias=bias)
+        self.widen = Linear(n_embd, n_inner, bias=bias)
         self.activation = _named("activation", activation, ACTIVATIONS)
-        self.narrow = nn.Linear(n_inner, n_embd, bias=bias)
+        self.narrow = Linear(n_inner, n_embd, bias=bias)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -154,10 +170,10 @@ class GatedMLP(Noted):
         self, n_embd: int, n_inner: int, *, gate: str = "swiglu", bias: bool = False, dropout: float = 0.0
     ) -> None:
         super().__init__()
-        self.gate = nn.Linear(n_embd, n_inner, bias=bias)
-        self.widen = nn.Linear(n_embd, n_inner, bias=bias)
+        self.gate = Linear(n_embd, n_inner, bias=bias)
+        self.widen = Linear(n_embd, n_inner, bias=bias)
         self.activation = _named("gate", gate, GATES)
-        self.narrow = nn.Linear(n_inner, n_embd, bias=bias)
+        self.narrow = Linear(n_inner, n_embd, bias=bias)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from gptlib.attention import CausalSelfAttention
 from gptlib.cache import KVCache, LayerCache
 from gptlib.config import GPTConfig
-from gptlib.layers import GATES, MLP, GatedMLP, LayerNorm, RMSNorm
+from gptlib.layers import GATES, MLP, GatedMLP, LayerNorm, Linear, RMSNorm
 from gptlib.positions import LearnedPositions, Rotary, SinusoidalPositions
 from gptlib.recording import Noted
 
@@ -79,7 +79,7 @@ class GPT(Noted):
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config, rotary) for _ in range(config.n_layer))
         self.norm = _norm(config) if config.norm_order == "pre" else nn.Identity()
-        self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
+        self.lm_head = Linear(config.n_embd, config.vocab_size, bias=False)
         if config.tie_weights:
             self.lm_head.weight = self.token_embedding.weight
         self.apply(self._initialise)

@@ -9,7 +9,7 @@ from transformers.models.gpt2.modeling_gpt2 import GPT2MLP
 from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
 
 from gptlib import MLP, GatedMLP, LayerNorm, RMSNorm, record
-from gptlib.layers import ACTIVATIONS, GATES, gelu_tanh, layer_norm, relu_squared, rms_norm
+from gptlib.layers import ACTIVATIONS, GATES, Linear, gelu_tanh, layer_norm, relu_squared, rms_norm
 
 sizes = st.tuples(st.integers(1, 4), st.integers(1, 5), st.integers(2, 33))
 seeds = st.integers(0, 2**32)
@@ -212,3 +212,22 @@ def test_parts_that_are_not_there() -> None:
         MLP(6, 10, activation="silu")
     with pytest.raises(ValueError, match="gate='glu' is unknown; choose one of swiglu, geglu"):
         GatedMLP(6, 10, gate="glu")
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_row_alone_in_bf16_is_multiplied_as_a_vector_and_is_the_same_map(monkeypatch, bias) -> None:
+    torch.manual_seed(0)
+    linear = Linear(48, 33, bias=bias).bfloat16()
+    x = torch.randn(4, 1, 48).bfloat16()
+    products = []
+    monkeypatch.setattr(torch, "mv", lambda w, v, mv=torch.mv: products.append(v.shape) or mv(w, v))
+    with torch.no_grad():
+        together, alone = linear(x), torch.stack([linear(row) for row in x])  # (4, 1, 33)
+    assert products == [(48,)] * 4  # only the rows alone
+    assert alone.shape == together.shape
+    exact = F.linear(x.double(), linear.weight.double(), linear.bias.double() if bias else None)
+    assert (alone - exact).norm() <= 2.5 * (together - exact).norm()  # rounded before the bias and after it
+    linear(x[:1]).sum().backward()  # with gradients, the usual way
+    with torch.no_grad():
+        linear.float()(x[:1].float())
+    assert len(products) == 4

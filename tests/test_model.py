@@ -367,7 +367,16 @@ def test_presets_by_name() -> None:
         GPTConfig.preset("gpt2-medum")
     with pytest.raises(ValueError, match="unknown preset 'xyzzy'; presets: gpt2, "):
         GPTConfig.preset("xyzzy")
-    for name in ("gpt2-large", "gpt2-xl", "gpt3", "tales", "shakespeare-cpu", "shakespeare-gpu", "smollm2-135m"):
+    for name in (
+        "gpt2-large",
+        "gpt2-xl",
+        "gpt3",
+        "tales",
+        "shakespeare-fast",
+        "shakespeare-cpu",
+        "shakespeare-gpu",
+        "smollm2-135m",
+    ):
         assert GPTConfig.preset(name).n_embd % GPTConfig.preset(name).n_head == 0
 
 
