@@ -36,6 +36,15 @@ def options(root: Path = ROOT) -> list[str]:
     return chosen
 
 
+def config_path() -> str:
+    """Folders of settings for JupyterLab: somebody's own first, then the course's.
+
+    A learner's first sight is the lesson, not a question about news, and nothing calls home.
+    """
+    places = [os.environ.get("JUPYTER_CONFIG_PATH", ""), str(ROOT / "source" / "jupyter")]
+    return os.pathsep.join(filter(None, places))
+
+
 if __name__ == "__main__":
     new = copy_course()
     if new:
@@ -43,7 +52,5 @@ if __name__ == "__main__":
     from jupyterlab.labapp import main
 
     os.chdir(ROOT)
-    # A learner's first sight is the lesson, not a question about news, and nothing calls home; own settings go before.
-    places = [os.environ.get("JUPYTER_CONFIG_PATH", ""), str(ROOT / "source" / "jupyter")]
-    os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, places))
+    os.environ["JUPYTER_CONFIG_PATH"] = config_path()
     sys.exit(main([*options(), *sys.argv[1:]]))

@@ -13,6 +13,7 @@ import tomllib
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -212,6 +213,24 @@ def test_jupyterlab_has_the_project_as_its_root_and_opens_the_welcome(monkeypatc
     ]
     monkeypatch.setattr(os, "geteuid", lambda: 0, raising=False)
     assert "--allow-root" in lab.options(ROOT)
+
+
+def test_jupyterlab_asks_nothing_about_news_and_own_settings_go_first(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from jupyter_server.services.config.manager import ConfigManager
+
+    def settings(*before: Path) -> dict[str, Any]:
+        monkeypatch.setenv("JUPYTER_CONFIG_PATH", os.pathsep.join(map(str, before)))
+        places = [os.path.join(place, "labconfig") for place in lab.config_path().split(os.pathsep)]
+        overrides = ConfigManager(read_config_path=places).get("default_setting_overrides")
+        return dict(overrides["@jupyterlab/apputils-extension:notification"])
+
+    assert settings() == {"fetchNews": "false", "checkForUpdates": False}
+    own = tmp_path / "labconfig" / "default_setting_overrides.json"
+    own.parent.mkdir()
+    own.write_text(json.dumps({"@jupyterlab/apputils-extension:notification": {"fetchNews": "true"}}))
+    assert settings(tmp_path)["fetchNews"] == "true"
 
 
 # Makefile

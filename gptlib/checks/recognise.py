@@ -90,8 +90,10 @@ def _idle_arrays(name: str, trials: Sequence[Trial]) -> tuple[str, str] | None:
     wanted = [trial.expected[name] for trial in trials]
     if (_varies_inside(wanted) or _varies_between(wanted)) and all(bool((value == first).all()) for value in seen):
         return "constant", f"Your {name} is {number(first)} everywhere, whatever the input."
+    if any(isinstance(w, torch.Tensor) and value.shape != w.shape for value, w in zip(seen, wanted, strict=True)):
+        return None  # of a wrong shape, the shape is what to speak of
     if (_varies_inside(wanted) > _varies_inside(seen)) or (_varies_between(wanted) > _varies_between(seen)):
-        return "constant", f"Your {name} does not depend on the numbers that your function is given."
+        return "constant", f"Nothing in your {name} depends on the numbers that your function is given."
     return None
 
 

@@ -35,8 +35,9 @@ def rotary_angles(
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Turn each vector of `x` by its position's angles.
 
-    Dimension i and dimension i + D/2 form a plane (Llama's pairing; the paper pairs neighbours, which is the same up to
-    the order of dimensions). Lengths stay, and q·k of two turned vectors depends on their distance alone.
+    Dimension i and dimension i + D/2 form a plane, as in transformers; the paper, and Meta's own code of Llama, pair
+    neighbours, which is the same up to the order of dimensions. Lengths stay, and q·k of two turned vectors depends on
+    their distance alone.
 
     Args:
         x: (..., T, D), D even.

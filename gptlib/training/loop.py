@@ -206,7 +206,8 @@ def train(
             if pausing and not last:
                 with _undisturbed(model):
                     began += control.wait(state.step, interrupted)
-                ending = control.stopping or interrupted.is_set()  # what there is was saved when the pause began
+                # What there is was saved when the pause began. Several processes take one step more, and stop together.
+                ending = team.size == 1 and (control.stopping or interrupted.is_set())
 
         finished, val_loss = state.step == config.steps, None
         if finished:

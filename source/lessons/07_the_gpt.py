@@ -50,7 +50,7 @@ print(gpt3.blocks[95].mlp)
 shapes = {name: tuple(p.shape) for name, p in gpt3.named_parameters()}
 assert gpt3.n_parameters() == 174_604_259_328
 reveal(
-    "{n:,} parameters in {tensors:,} tensors, next to no memory, {seconds:.0f} seconds. In fp32 the numbers would fill {gigabytes:.0f} GB. "
+    "{n:,} parameters in {tensors:,} tensors, next to no memory, {seconds:.1f} seconds. In fp32 the numbers would fill {gigabytes:.0f} GB. "
     "None of them is here: on PyTorch's *meta* device a tensor has a shape and no contents.",
     question="Answer",
     n=gpt3.n_parameters(),

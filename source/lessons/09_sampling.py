@@ -423,7 +423,7 @@ for column, (name, mark) in enumerate(
     {"no mistake": "o-", "different first sentences": "s--", "tell of a race": "^:"}.items()
 ):
     axes.plot(list(table), [100 * entry[column] for entry in table.values()], mark, label=name)
-axes.set(xlabel="temperature", ylabel="stories (of 100)", ylim=(-4, 104))
+axes.set(xlabel="temperature", ylabel="share of 64 stories (%)", ylim=(-4, 104))
 axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
 figure
 

@@ -16,10 +16,11 @@ from gptlib.training.checkpoint import read_tensors
 from gptlib.training.distributed import Team
 
 SCRIPT = """
-import os, sys, time
+import os, sys, threading, time
 import torch
 from gptlib import GPT, CharTokenizer, GPTConfig, TrainConfig, train
 from gptlib.corpora import Corpus
+from gptlib.training import Control
 
 out, steps, optimizer, keep, slow = sys.argv[1:]
 torch.set_num_threads(1)
@@ -32,8 +33,13 @@ config = TrainConfig(
     precision="fp32", optimizer=optimizer, device="cpu",
 )
 wait = lambda progress: time.sleep(float(slow))
+control = Control()
+if slow == "paused" and os.environ["RANK"] == "0":  # somebody pauses at the first process, and stops there
+    control.pause()
+    threading.Timer(1.5, control.stop).start()
 result = train(
-    model, Corpus("verse", text[:650], text[650:]), tokenizer, config, out=out, resume=True, on_step=wait, verbose=True
+    model, Corpus("verse", text[:650], text[650:]), tokenizer, config, out=out, resume=True, verbose=True,
+    on_step=None if slow == "paused" else wait, control=control,
 )
 print("weights", sum(p.double().sum().item() for p in model.parameters()), result.val_loss)
 """
@@ -99,6 +105,13 @@ def test_one_stops_and_all_stop_and_go_on(tmp_path):
     assert 3 <= step < 12
     assert [code for code, _, _ in ended(start(2, tmp_path / "run"))] == [0, 0]
     assert losses(tmp_path / "run") == pytest.approx(losses(whole), abs=1e-4)
+
+
+def test_a_stop_during_a_pause_of_the_first_reaches_the_others(tmp_path):
+    both = ended(start(2, tmp_path / "run", steps=400, slow="paused"))
+    assert [code for code, _, _ in both] == [0, 0], both[0][2] + both[1][2]
+    state = json.loads(read_tensors(tmp_path / "run" / "checkpoint.safetensors")[1]["state"])
+    assert state["step"] == 2  # the step after which it paused, and the one after which all stopped
 
 
 def test_a_killed_process_ends_the_run_with_a_sentence(tmp_path):
