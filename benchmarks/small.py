@@ -60,7 +60,7 @@ def tokenizer() -> dict[str, float]:
 
 
 MEMORY = """
-import resource, sys
+import sys
 sys.path.insert(0, {here!r})
 from pathlib import Path
 import torch
@@ -75,8 +75,21 @@ x = torch.randint(65, (16, 256))
 with freed_memory_kept() if name.startswith("gptlib") else nullcontext():
     for _ in range(6):
         entry.step(x, x)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+from small import peak_bytes
+print(peak_bytes())
 """
+
+
+def peak_bytes() -> int:
+    """Most memory that this process has had resident, in bytes."""
+    status = Path("/proc/self/status")
+    if status.exists():  # ru_maxrss would count what the parent had, before this process became another program
+        (line,) = (line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def memory(nanogpt: Path | None) -> dict[str, float]:

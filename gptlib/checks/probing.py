@@ -248,6 +248,8 @@ def _odd(value: object) -> Odd:
         return Odd(f"a {value.dtype} tensor of shape {tuple(value.shape)}".replace("torch.", ""))
     if isinstance(value, tuple | list):
         inside = {type(part).__name__ for part in value}
+        if inside == {"Tensor"}:
+            return Odd(f"a {type(value).__name__} of {len(value)} tensor{'s' * (len(value) > 1)}")
         return Odd(f"a {type(value).__name__} of {len(value)}" + (f" {inside.pop()}" if len(inside) == 1 else ""))
     kind = type(value).__name__
     shown = isinstance(value, int | float) or (isinstance(value, str) and len(value) <= 40)

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+
 from gptlib.checks.compare import agrees, same_distribution
 from gptlib.checks.exercise import Case, Exercise, is_draw, results
 from gptlib.checks.probing import Answer, Arrays, Odd, Outcome, Raised, Value, run
@@ -46,7 +48,7 @@ class Trial:
             name in other
             and (
                 same_distribution(self[name], other[name])
-                if is_draw(name)
+                if is_draw(name) and isinstance(self[name], torch.Tensor)
                 else agrees(self[name], other[name], self.tolerance, nan_agrees=True, any_dtype=any_dtype)
             )
             for name in names

@@ -44,7 +44,7 @@ def plot_run(
         axes.axhline(floor, color=GREY, linestyle="--", linewidth=1.2, label=f"floor, {floor:.3f}")
     axes.set(xlabel="step", ylabel="loss (nats per token)")
     if axes.get_legend_handles_labels()[0]:
-        axes.legend()
+        axes.legend(loc="upper right")  # where a falling loss leaves room
     panels = [axes]
     if names:
         axes.set_subplotspec(figure.add_gridspec(1, 2)[0])
@@ -55,7 +55,7 @@ def plot_run(
             steps = [entry["step"] for entry in measured]
             right.plot(steps, values, marker="o", markersize=3.5, color=colour, label=name.removesuffix(" accuracy"))
         right.set(xlabel="step", ylabel="right words preferred (%)", ylim=(-4, 104))
-        right.legend(fontsize=8)
+        right.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
         panels.append(right)
     for panel in panels:
         panel.grid(axis="y")

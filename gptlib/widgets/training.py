@@ -357,10 +357,18 @@ class TrainingMonitor(View):
     # Where no script runs -------------------------------------------------------------------------------------------
 
     def _picture(self) -> Picture:
-        title = f"{'A recorded run' if self.status == 'recorded' else 'The run'}: {self.status}"
-        if self.status == "recorded":
-            return plot_run([], title=title, floor=self.floor, recorded=self._past, recorded_name=self.recorded_name)
-        return plot_run(self._log, title=title, floor=self.floor, recorded=self._past, recorded_name=self.recorded_name)
+        log = [] if self.status == "recorded" else self._log
+        title = self._finding(log or self._past)
+        return plot_run(log, title=title, floor=self.floor, recorded=self._past, recorded_name=self.recorded_name)
+
+    def _finding(self, log: Sequence[Entry]) -> str:
+        """What a still of the view shows, as a title."""
+        if len(log) < 2:
+            return f"The run: {self.status}"
+        end = next((entry["val_loss"] for entry in reversed(log) if entry.get("val_loss") is not None), None)
+        kind, end = ("loss", log[-1]["loss"]) if end is None else ("validation loss", end)
+        above = "" if self.floor is None else f", {end - self.floor:.2f} above the floor"
+        return f"After {log[-1]['step']:,} steps the {kind} is {end:.2f}{above}"
 
     def _sentence(self) -> str:
         log = self._log or self._past

@@ -88,8 +88,7 @@ export function chart({ name, xLabel, yLabel, height = 220, moved = null, format
         drawn("text", { class: "gl-tick", x: 2, y: height - 5 }, yLabel));
       for (const level of levels) {
         if (level.y < y0 || level.y > y1) continue;
-        parts.push(drawn("line", { class: "gl-level", x1: LEFT, x2: LEFT + inner, y1: down(level.y), y2: down(level.y) }),
-          drawn("text", { class: "gl-tick gl-level-name", x: LEFT + 6, y: down(level.y) - 5 }, level.name));
+        parts.push(drawn("line", { class: "gl-level", x1: LEFT, x2: LEFT + inner, y1: down(level.y), y2: down(level.y) }));
       }
       for (const { xs, ys, colour = 0, kind = "line" } of lines) {
         if (kind === "dots") {
@@ -106,6 +105,10 @@ export function chart({ name, xLabel, yLabel, height = 220, moved = null, format
           pen = "L";
         }
         if (path) parts.push(drawn("path", { class: `gl-line gl-${kind} gl-c${colour}`, d: path }));
+      }
+      for (const level of levels) { // after the lines, so that its halo keeps it readable where one passes
+        if (level.y < y0 || level.y > y1) continue;
+        parts.push(drawn("text", { class: "gl-tick gl-level-name", x: LEFT + 6, y: down(level.y) - 5 }, level.name));
       }
       if (cursor !== null) parts.push(drawn("line", { class: "gl-cursor", x1: across(cursor), x2: across(cursor), y1: TOP, y2: TOP + tall }));
       svg.setAttribute("width", width);

@@ -41,7 +41,7 @@ def _build(
     *, over: Any = -1, centre: str = "mean", spread: str = "variance", eps_goes: str = "inside", scale: str = "both"
 ) -> Answer:
     def layer_norm(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float) -> torch.Tensor:
-        dims = tuple(range(x.dim() - 1)) if over == "all but the last" else over
+        dims = {"all but the last": tuple(range(x.dim() - 1)), "everything": tuple(range(x.dim()))}.get(over, over)
         mean = x.mean(dims, keepdim=True)
         centred = x - mean if centre == "mean" else x
         variance = (centred**2).mean(dims, keepdim=True)
@@ -156,6 +156,12 @@ EXERCISE = Exercise(
             "Your mean and variance run over positions and features together, so that every position learns something "
             "about later ones. Use dim=-1 alone.",
             changes={"over": (-2, -1)},
+        ),
+        Misconception(
+            "over the whole tensor",
+            "Your mean and variance are those of the whole tensor, so that every position depends on all texts of the "
+            "batch. Say which dimension: the features of each position, dim=-1.",
+            changes={"over": "everything"},
         ),
         Misconception(
             "weight and bias ignored",

@@ -55,7 +55,7 @@ def _build(
     final_norm: bool = True,
     heads: str = "share the width",
     inner: int = 4,
-    head_bias: bool = False,
+    head_bias: str = "none",
 ) -> Answer:
     def count_parameters(vocab_size: int, n_positions: int, n_embd: int, n_layer: int, n_head: int, tied: bool) -> int:
         V, C, wide = vocab_size, n_embd, inner * n_embd
@@ -71,7 +71,12 @@ def _build(
         block = attention + 2 * C * wide + biases[linear_biases] + norms * norm
         maps = {"by tied": 1 if tied else 2, "once": 1, "twice": 2, "other way round": 2 if tied else 1, "none": 0}
         embeddings = V * C * maps[tokens] + (n_positions * C if positions == "learned" else 0)
-        return embeddings + n_layer * block + norm * final_norm + (V if head_bias else 0)
+        return (
+            embeddings
+            + n_layer * block
+            + norm * final_norm
+            + (V if head_bias == "always" or (head_bias == "untied" and not tied) else 0)
+        )
 
     return count_parameters
 
@@ -251,7 +256,12 @@ EXERCISE = Exercise(
         Misconception(
             "a bias on the output map",
             "You give the output map a bias. GPT-2's has none.",
-            changes={"head_bias": True},
+            changes={"head_bias": "always"},
+        ),
+        Misconception(
+            "a bias on an untied output map",
+            "You give the output map a bias when it is a matrix of its own. It has none then either.",
+            changes={"head_bias": "untied"},
         ),
     ),
     properties=(

@@ -116,7 +116,7 @@ def _build(
         loss = None
         if targets is not None:
             inputs, wanted = logits, targets
-            if shift == "again" and T > 1:
+            if shift == "again, always" or (shift == "again" and T > 1):
                 inputs, wanted = logits[:, :-1], targets[:, 1:]
             if shift == "to the input":
                 wanted = ids
@@ -124,7 +124,8 @@ def _build(
                 wanted = wanted.clamp(min=0)
             if missing == "the last token":
                 wanted = torch.where(wanted < 0, V - 1, wanted)
-            scores = inputs.softmax(-1) if result == "softmax before the loss" else inputs
+            twice = result in ("softmax before the loss", "probabilities everywhere")
+            scores = inputs.softmax(-1) if twice else inputs
             flat = F.cross_entropy(scores.flatten(0, 1), wanted.flatten(), ignore_index=-1, reduction="none")
             each, there = flat.view(wanted.shape), wanted >= 0
             if mean == "over targets":
@@ -137,7 +138,7 @@ def _build(
                 loss = (each.sum(1) / there.sum(1)).mean()
             else:
                 loss = each.sum() / there.sum() / math.log(2)
-        if result == "probabilities":
+        if result in ("probabilities", "probabilities everywhere"):
             logits = logits.softmax(-1)
         return logits, loss
 
@@ -151,6 +152,11 @@ def _last_logits(*args: Any) -> Any:
 
 def _no_loss(*args: Any) -> Any:
     return _build()(*args)[0]
+
+
+def _one_or_the_other(*args: Any) -> Any:
+    logits, loss = _build()(*args)
+    return logits if loss is None else loss
 
 
 def _overwrites(ids: Any, token_embedding: Any, position_embedding: Any, blocks: Any, norm: Any, targets: Any) -> Any:
@@ -328,6 +334,7 @@ EXERCISE = Exercise(
             "You shift the targets once more. targets[b, t] is already the token that follows ids[b, t]: every "
             "position has its target beside it.",
             changes={"shift": "again"},
+            also=(_build(shift="again, always"),),
         ),
         Misconception(
             "the input as target",
@@ -371,6 +378,7 @@ EXERCISE = Exercise(
             "probabilities for logits",
             "You return probabilities. Logits are what stands before the softmax.",
             _build(result="probabilities"),
+            also=(_build(result="probabilities everywhere"),),
         ),
         Misconception(
             "softmax before the loss",
@@ -386,6 +394,12 @@ EXERCISE = Exercise(
             "logits alone",
             "You return the logits alone. Return two things: logits, and the loss, which is None without targets.",
             _no_loss,
+        ),
+        Misconception(
+            "one or the other",
+            "You return the loss alone when there are targets, and the logits alone when there are none. Return two "
+            "things always: logits, and the loss, which is None without targets.",
+            _one_or_the_other,
         ),
         Misconception(
             "writes into the targets",

@@ -53,10 +53,12 @@ def _build(
             "column": 2 * i / C,
             "ends at the base": i / max(C // 2 - 1, 1),
             "4i / C": 4 * i / C,
+            "column, doubled": 4 * i / C,
         }[exponent]
         sign, turn = 1 if grows else -1, 2 * math.pi if angle == "turns" else 1.0
         angles = t[:, None] * 10_000.0 ** (sign * power) * turn  # (T, C/2)
-        second = t[:, None] * 10_000.0 ** (sign * (2 * i + 1) / C) * turn if exponent == "column" else angles
+        odd = {"column": (2 * i + 1) / C, "column, doubled": 2 * (2 * i + 1) / C}.get(exponent, power)
+        second = t[:, None] * 10_000.0 ** (sign * odd) * turn
         sine, cosine = angles.sin(), second.cos()
         if waves == "sines only":
             cosine = second.sin()
@@ -152,6 +154,12 @@ EXERCISE = Exercise(
             "Your odd columns have a frequency of their own. The sine and the cosine of a pair share one angle, that "
             "of the even column: the exponent is 2i / C for both.",
             changes={"exponent": "column"},
+        ),
+        Misconception(
+            "each column its own frequency, twice as steep",
+            "You put the number of the column for i. In the formula i counts pairs: columns 2i and 2i + 1 are the sine "
+            "and the cosine of one angle, with the exponent 2i / C.",
+            changes={"exponent": "column, doubled"},
         ),
         Misconception(
             "ends at the base",

@@ -138,6 +138,29 @@ def _in_place(
     return heads.transpose(1, 2).flatten(2) @ w_o
 
 
+def _deleted(
+    heads: torch.Tensor, w_o: torch.Tensor, gone: list[int], source: torch.Tensor | None = None
+) -> torch.Tensor:
+    kept = heads[:, [h for h in range(heads.size(1)) if h not in gone]]
+    return kept.transpose(1, 2).flatten(2) @ w_o
+
+
+def _mean_over_texts(
+    heads: torch.Tensor, w_o: torch.Tensor, gone: list[int], source: torch.Tensor | None = None
+) -> torch.Tensor:
+    changed = heads.clone()
+    changed[:, gone] = 0 if source is None else source[:, gone].mean(0)
+    return changed.transpose(1, 2).flatten(2) @ w_o
+
+
+def _mean_over_positions(
+    heads: torch.Tensor, w_o: torch.Tensor, gone: list[int], source: torch.Tensor | None = None
+) -> torch.Tensor:
+    changed = heads.clone()
+    changed[:, gone] = 0 if source is None else source[:, gone].mean(2, keepdim=True)
+    return changed.transpose(1, 2).flatten(2) @ w_o
+
+
 def _every_h_th(
     heads: torch.Tensor, w_o: torch.Tensor, gone: list[int], source: torch.Tensor | None = None
 ) -> torch.Tensor:
@@ -214,6 +237,19 @@ EXERCISE = Exercise(
             "counts from 1",
             "You take away the heads one before those in gone. Heads count from 0.",
             changes={"which": "from 1"},
+        ),
+        Misconception(
+            "deletes the heads",
+            "You take the heads out of the tensor, and what is left no longer fits w_o, which has D rows for every "
+            "head. A head that is gone keeps its place, with 0 or a mean in it.",
+            _deleted,
+        ),
+        Misconception(
+            "mean over texts or positions alone",
+            "What you put in for a head still has the source's texts or positions, and fits no other batch. Average "
+            "over both, dimensions 0 and 2, with keepdim=True: one row of D numbers for each head.",
+            _mean_over_texts,
+            also=(_mean_over_positions,),
         ),
         Misconception(
             "scales the rest up",

@@ -169,6 +169,24 @@ def _build(
     return generate
 
 
+def _prompt_finishes(
+    model: Answer, ids: torch.Tensor, max_new_tokens: int, temperature: float, stop_id: int | None, n_positions: int
+) -> torch.Tensor:
+    if stop_id is None or not bool((ids == stop_id).any(1).all()):
+        text: torch.Tensor = _build()(model, ids, max_new_tokens, temperature, stop_id, n_positions)
+        return text
+    return torch.cat([ids, torch.full((len(ids), max_new_tokens), stop_id)], dim=1)
+
+
+def _prompt_ends_the_loop(
+    model: Answer, ids: torch.Tensor, max_new_tokens: int, temperature: float, stop_id: int | None, n_positions: int
+) -> torch.Tensor:
+    if stop_id is not None and bool((ids == stop_id).any(1).all()):
+        return ids
+    text: torch.Tensor = _build()(model, ids, max_new_tokens, temperature, stop_id, n_positions)
+    return text
+
+
 def _nothing_appended(
     model: Answer, ids: torch.Tensor, max_new_tokens: int, temperature: float, stop_id: int | None, n_positions: int
 ) -> torch.Tensor:
@@ -368,6 +386,7 @@ EXERCISE = Exercise(
             "You take a stop_id in the prompt for the end. Prompts often begin with it, as the end of the text before; "
             "only one that was drawn finishes a row.",
             changes={"stop": "prompt counts"},
+            also=(_prompt_finishes, _prompt_ends_the_loop),
         ),
         Misconception(
             "cuts the wrong end",

@@ -93,6 +93,11 @@ def _too_large_k(logits: torch.Tensor, k: int) -> torch.Tensor:
     return logits.masked_fill(logits < kth, -math.inf)
 
 
+def _above_the_kth(logits: torch.Tensor, k: int) -> torch.Tensor:
+    kth = logits.topk(min(k, logits.size(-1))).values[:, -1:]
+    return logits.masked_fill(logits <= kth, -math.inf)
+
+
 def _by_threshold(logits: torch.Tensor, k: int) -> torch.Tensor:
     kth = torch.topk(logits, min(k, logits.size(-1))).values[..., -1:]  # (B, 1)
     return torch.where(logits < kth, torch.full_like(logits, -math.inf), logits)
@@ -188,6 +193,7 @@ EXERCISE = Exercise(
             "one too few",
             "You keep k - 1 tokens: is the k-th largest compared with > or <= where it should stay?",
             changes={"more": -1},
+            also=(_above_the_kth,),
         ),
         Misconception(
             "k of the whole batch",

@@ -65,6 +65,8 @@ def _build(
         if places == "back":
             kept = torch.zeros_like(kept).scatter(-1, ids, kept)
             filtered = logits.masked_fill(~kept, fill)
+        elif places == "gathered":
+            filtered = logits.masked_fill(~kept.gather(-1, ids), fill)
         elif places == "sorted":
             filtered = ordered.masked_fill(~kept, fill)
         else:
@@ -199,6 +201,12 @@ EXERCISE = Exercise(
             "You decide in sorted order and apply the decision in the order of ids, so that the wrong tokens go. Bring "
             "it back to the ids' order first: mask.scatter(-1, ids, mask).",
             changes={"places": "mask in sorted order"},
+        ),
+        Misconception(
+            "the mask gathered",
+            "You bring the mask back with gather, which reads at ids[i] what belongs to place i. It is to be written "
+            "there: mask.scatter(-1, ids, mask).",
+            changes={"places": "gathered"},
         ),
         Misconception(
             "in sorted order",

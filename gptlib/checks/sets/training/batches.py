@@ -72,10 +72,12 @@ def _build(
 ) -> Answer:
     def batches(ids: torch.Tensor, batch_size: int, length: int, generator: torch.Generator) -> Any:
         B, T = batch_size, length
-        last = {"all": len(ids) - T - 1, "not the last": len(ids) - T - 2, "one too many": len(ids) - T}[starts]
+        last = {"not the last": len(ids) - T - 2, "one too many": len(ids) - T}.get(starts, len(ids) - T - 1)
         T = T - 1 if window == "one short" else T
         shape = {"each row": (B, 1), "once": (1, 1), "each token": (B, T)}[drawn]
         begin = torch.randint(max(last, 0) + 1, shape, generator=generator if source == "generator" else None)
+        if starts == "on a grid":
+            begin = begin // T * T
         if source == "in order":
             begin = torch.arange(B)[:, None] % (last + 1)  # (B, 1)
         places = begin + torch.arange(T)  # (B, T)
@@ -104,6 +106,13 @@ def _cut_from_length(ids: torch.Tensor, batch_size: int, length: int, generator:
     starts = torch.randint(len(ids) - length + 1, (batch_size,), generator=generator)
     windows = ids[starts[:, None] + torch.arange(length)]  # (B, T)
     return windows[:, :-1], windows[:, 1:]
+
+
+def _a_piece(ids: torch.Tensor, batch_size: int, length: int, generator: torch.Generator) -> Any:
+    pieces = (len(ids) - 1) // length
+    starts = torch.randint(pieces, (batch_size,), generator=generator) * length
+    places = starts[:, None] + torch.arange(length)
+    return ids[places], ids[places + 1]
 
 
 def _by_loop(ids: torch.Tensor, batch_size: int, length: int, generator: torch.Generator) -> Any:
@@ -218,6 +227,13 @@ EXERCISE = Exercise(
             "Your largest start is one too large: a window that begins at N - length has no target left for its last "
             "token. The largest start is N - length - 1, and randint leaves its upper end out.",
             changes={"starts": "one too many"},
+        ),
+        Misconception(
+            "only at multiples of the length",
+            "Your windows begin at multiples of length only, as if the text were cut into pieces first. A window may "
+            "begin at any token: N - length different ones can be drawn.",
+            changes={"starts": "on a grid"},
+            also=(_a_piece,),
         ),
         Misconception(
             "the same window in every row",
