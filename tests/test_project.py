@@ -96,10 +96,7 @@ def test_every_package_that_the_library_imports_is_a_dependency() -> None:
 
 def test_conda_gets_what_make_install_gets() -> None:
     environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
-    python, pip, extras = environment["dependencies"]
-    assert Version(python.partition("=")[2]) in Requirement(f"python{PROJECT['requires-python']}").specifier
-    assert pip == "pip"
-    assert extras == {"pip": ["-c constraints.txt", "-e .[test]"]}
+    assert environment["dependencies"][-1] == {"pip": ["-c constraints.txt", "-e .[test]"]}
     assert '-e ".[test]"' in MAKEFILE
     assert "-c constraints.txt" in MAKEFILE
 
