@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 SETUP = '''\
 #@title In Google Colab this cell installs the course; anywhere else it does nothing.
+keep_in_drive = False #@param {{type:"boolean"}}
 try:
     import google.colab
 except ImportError:
@@ -32,7 +33,14 @@ else:
     if missing:  # What Colab itself stands on keeps the version that is there.
         kept = [f"{{name}}=={{here[name]}}" for name in ("torch", "numpy", "ipython", "ipywidgets") if name in here]
         subprocess.run([*pip, *missing, *kept], check=True)
-    subprocess.run([*pip, "--no-deps", "{repository}/archive/refs/tags/{tag}.zip"], check=True)
+    subprocess.run([*pip, "--no-deps", "gptlib-course @ git+{repository}@{tag}"], check=True)
+    if keep_in_drive:  # what you train and save then outlives this machine
+        import os
+        from google.colab import drive
+
+        drive.mount("/content/drive")
+        os.makedirs("/content/drive/MyDrive/inside-gpt", exist_ok=True)
+        os.chdir("/content/drive/MyDrive/inside-gpt")
 '''
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import io
+import os
 import subprocess
 import sys
 import types
@@ -145,12 +146,13 @@ def test_two_answers_in_a_cell_become_two_blanks() -> None:
 class Colab:
     """Google Colab, as far as the first cell looks at it, with a pip that is only noted."""
 
-    def __init__(self, installed: dict[str, str]) -> None:
-        self.installed, self.calls = installed, list[list[str]]()
+    def __init__(self, installed: dict[str, str], drive: types.ModuleType | None = None) -> None:
+        self.installed, self.drive, self.calls = installed, drive, list[list[str]]()
 
     def run(self, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
         google = types.ModuleType("google")
         google.colab = types.ModuleType("google.colab")  # type: ignore[attr-defined]
+        google.colab.drive = self.drive  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, "google", google)
         monkeypatch.setitem(sys.modules, "google.colab", google.colab)
         packages = [types.SimpleNamespace(name=name, version=version) for name, version in self.installed.items()]
@@ -159,7 +161,7 @@ class Colab:
         exec(code, {})
 
 
-ARCHIVE = "https://github.com/owner/name/archive/refs/tags/v1.2.3.zip"
+COURSE = "gptlib-course @ git+https://github.com/owner/name@v1.2.3"
 INSTALL = [sys.executable, "-m", "pip", "install", "--quiet"]
 
 
@@ -184,7 +186,7 @@ def test_in_colab_the_set_up_installs_the_tag_alone_when_nothing_is_missing(
 ) -> None:
     colab = Colab({"numpy": "2.1.3", "never-heard-of-it": "1"})
     colab.run(monkeypatch, cell(composed(course, "lesson"), "setup").source)
-    assert colab.calls == [[*INSTALL, "--no-deps", ARCHIVE]]
+    assert colab.calls == [[*INSTALL, "--no-deps", COURSE]]
 
 
 def test_in_colab_the_set_up_adds_only_what_is_missing_and_holds_what_colab_stands_on(
@@ -193,7 +195,25 @@ def test_in_colab_the_set_up_adds_only_what_is_missing_and_holds_what_colab_stan
     colab = Colab({"numpy": "2.1.3", "torch": "2.11.0+cu128", "IPython": "7.34.0"})
     colab.run(monkeypatch, cell(composed(course, "lesson"), "setup").source)
     held = ["torch==2.11.0+cu128", "numpy==2.1.3", "ipython==7.34.0"]
-    assert colab.calls == [[*INSTALL, "never-heard-of-it>=1", *held], [*INSTALL, "--no-deps", ARCHIVE]]
+    assert colab.calls == [[*INSTALL, "never-heard-of-it>=1", *held], [*INSTALL, "--no-deps", COURSE]]
+
+
+def test_in_colab_work_goes_to_drive_for_those_who_ask(
+    course: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    mounted = list[str]()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "makedirs", lambda path, exist_ok: mounted.append(path))
+    monkeypatch.setattr(os, "chdir", mounted.append)
+    drive = types.ModuleType("google.colab.drive")
+    drive.mount = mounted.append  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "google.colab.drive", drive)
+    code = cell(composed(course, "lesson"), "setup").source
+    colab = Colab({"numpy": "2.1.3", "never-heard-of-it": "1"}, drive=drive)
+    colab.run(monkeypatch, code)
+    assert mounted == []
+    colab.run(monkeypatch, code.replace("keep_in_drive = False", "keep_in_drive = True"))
+    assert mounted == ["/content/drive", *2 * ["/content/drive/MyDrive/inside-gpt"]]
 
 
 @pytest.mark.parametrize("address", ["", "https://example.org/x", "https://github.com/owner/name/"])
