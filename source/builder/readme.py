@@ -11,7 +11,7 @@ from builder.project import BuildError, Project
 def stamped(project: Project) -> str:
     """Give README.md with what stands between `<!-- NAME -->` and `<!-- end NAME -->` written anew."""
     text = (project.root / "README.md").read_text(encoding="utf-8")
-    for name, part in {"clone": _clone(project), "lessons": _lessons(project)}.items():
+    for name, part in {"clone": _clone(project), "pip": _pip(project), "lessons": _lessons(project)}.items():
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
         if len(pattern.findall(text)) != 1:
             raise BuildError(f"README.md needs the lines <!-- {name} --> and <!-- end {name} --> once each")
@@ -22,6 +22,11 @@ def stamped(project: Project) -> str:
 def _clone(project: Project) -> str:
     folder = project.repository.rsplit("/", 1)[1]
     return f"```sh\ngit clone {project.repository}\ncd {folder}\nmake lab\n```"
+
+
+def _pip(project: Project) -> str:
+    address = f'"git+{project.repository}@{project.tag}"'
+    return f"```sh\npip install {address}\nuv pip install {address}\n```"
 
 
 def _lessons(project: Project) -> str:

@@ -503,7 +503,7 @@ def test_nothing_is_left_running(sandbox, graded):
 
 
 def _descendants(pid: int) -> list[int]:
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
     return [pid, *(each for child in children for each in _descendants(int(child)))]
 
 
@@ -516,7 +516,7 @@ def _command(pid: int) -> bytes:
 
 def _zombie(pid: int) -> bool:
     try:
-        return "State:\tZ" in Path(f"/proc/{pid}/status").read_text()
+        return "State:\tZ" in Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     except OSError:
         return True
 

@@ -17,6 +17,8 @@ Repository = "https://github.com/owner/name"
 
 README = """\
 # Tiny
+<!-- pip -->
+<!-- end pip -->
 <!-- clone -->
 <!-- end clone -->
 <!-- lessons -->

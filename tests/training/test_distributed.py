@@ -184,7 +184,7 @@ def test_a_half_said_environment_is_refused(monkeypatch):
 def _wait_for_step(log: Path, step: int) -> None:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
-        if log.exists() and f'{{"step": {step},' in log.read_text():
+        if log.exists() and f'{{"step": {step},' in log.read_text(encoding="utf-8"):
             return
         time.sleep(0.01)
     raise AssertionError(f"no step {step}")

@@ -39,7 +39,7 @@ def start(*arguments: object) -> subprocess.Popen[bytes]:
 def wait_for_steps(process: subprocess.Popen[bytes], log: Path, step: int) -> None:
     deadline = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < deadline:
-        if log.exists() and f'{{"step": {step},' in log.read_text():
+        if log.exists() and f'{{"step": {step},' in log.read_text(encoding="utf-8"):
             return
         time.sleep(0.001)
 

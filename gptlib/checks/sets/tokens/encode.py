@@ -123,14 +123,12 @@ def _lowest_rank_first(text: str, merges: Merges) -> list[int]:
 
 def _by_loops(text: str, merges: Merges) -> list[int]:
     given = [byte for letter in text for byte in letter.encode()]
-    new_id = 256
-    for a, b in merges:
+    for new_id, (a, b) in enumerate(merges, start=256):
         t = 0
         while t < len(given) - 1:
             if given[t] == a and given[t + 1] == b:
                 given[t : t + 2] = [new_id]
             t += 1
-        new_id += 1
     return given
 
 
