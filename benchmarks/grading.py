@@ -110,7 +110,7 @@ def family(pid: int) -> list[int]:
 
 def held(pid: int) -> float:
     try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8").splitlines()
         return sum(float(line.split()[1]) for line in lines if line.startswith("Pss:"))
     except OSError:
         return 0.0

@@ -106,7 +106,7 @@ def test_a_new_tag_is_stamped_without_executing(course: Path, executed: list[str
     build(course)
     assert executed == ["lesson", "solution"]
     assert check(course) == []
-    assert "refs/tags/v1.3.0.zip" in (course / LESSON).read_text()
+    assert "git+https://github.com/owner/name@v1.3.0" in (course / LESSON).read_text()
     assert "v1.3.0" in (course / "README.md").read_text()
     assert "v1.2.3" not in (course / "README.md").read_text()
 
