@@ -8,13 +8,14 @@
 # make test-all    every test, the long ones too
 # make test-latest the tests with the newest versions of everything, in .venv-latest
 # make bench      compare with other implementations, into docs/benchmarks.md; ten minutes (ARGS="--nanogpt FOLDER")
+# make site        the course as static pages with live views, in build/site
 # make pins        compile constraints.txt from pyproject.toml
 
 PYTHON ?= python3
 BIN := .venv/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check install -c constraints.txt
 
-.PHONY: help lab test install notebooks lint test-all test-latest bench pins
+.PHONY: help lab test install notebooks lint test-all test-latest bench site pins
 .DELETE_ON_ERROR:
 
 help:
@@ -49,6 +50,9 @@ test-latest: .venv/.installed
 	.venv-latest/bin/python -m pip install --quiet -e ".[test]"
 	.venv-latest/bin/python -m pytest -m "not slow" $(ARGS)
 
+site: .venv/.installed-site
+	$(BIN)/python source/website/build.py $(ARGS)
+
 pins: .venv/.installed-dev
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-header --no-annotate \
 	    --no-emit-index-url --no-emit-find-links $(ARGS) -o constraints.txt pyproject.toml
@@ -67,6 +71,10 @@ pins: .venv/.installed-dev
 	@echo "installing what the course needs into .venv; the first time takes some minutes"
 	@$(PIP) --quiet pip setuptools
 	@$(PIP) --no-build-isolation -e ".[test]"
+	@touch $@
+
+.venv/.installed-site: .venv/.installed
+	@$(PIP) --quiet --no-build-isolation -e ".[site]"
 	@touch $@
 
 .venv/.installed-dev: .venv/.installed
