@@ -1,14 +1,17 @@
 """`load_model` on all kinds of sources. That transformers computes the same with them: test_huggingface.py."""
 
 import dataclasses
+import http.server
 import json
 import math
 import os
 import pickle
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
+import threading
 
 import gguf
 import pytest
@@ -401,7 +404,9 @@ def test_an_unknown_kind_of_model_is_one_line(tmp_path) -> None:
 def test_hub_out_of_reach_is_one_sentence(tmp_path) -> None:
     code = """
         import time
-        time.sleep = lambda seconds: None  # between the hub client's five tries
+        def never(seconds):
+            raise AssertionError("the hub's client tries again and again")
+        time.sleep = never
         from gptlib import load_model
         for name in ("gpt2", "HuggingFaceTB/SmolLM2-1.7B"):
             try:
@@ -420,6 +425,49 @@ def test_hub_out_of_reach_is_one_sentence(tmp_path) -> None:
     for line, name in zip(said, ("gpt2", "HuggingFaceTB/SmolLM2-1.7B"), strict=True):
         assert line.startswith(f"{name!r} could not be had from the hub (")
         assert line.endswith("check name and network, or use a local folder; bundled models: tales")
+    assert "Retrying" not in done.stderr
+
+
+class Answers(http.server.BaseHTTPRequestHandler):
+    def do_HEAD(self) -> None:
+        self.send_response(404 if self.path == "/lost" else 200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_whether_the_hub_answers(monkeypatch) -> None:
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    with http.server.HTTPServer(("127.0.0.1", 0), Answers) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for path in ("", "/lost"):
+            monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}{path}")
+            assert loading.hub_answers()
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        assert not loading.hub_answers()
+        server.shutdown()
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    assert not loading.hub_answers(timeout=1)
+
+
+def test_what_was_fetched_earlier_is_read_where_the_hub_is_silent(tmp_path) -> None:
+    """A cache as the hub's client writes it, and nobody at the other end."""
+    theirs = tmp_path / "theirs"
+    transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(vocab_size=20, n_positions=8, n_embd=8, n_layer=1, n_head=2)
+    ).save_pretrained(theirs)
+    commit = "0" * 40
+    cached = tmp_path / "home/hub/models--gpt2"
+    shutil.copytree(theirs, cached / "snapshots" / commit)
+    (cached / "refs").mkdir()
+    (cached / "refs/main").write_text(commit, encoding="utf-8")
+    code = "from gptlib import load_model; print(load_model('gpt2')[0].config.vocab_size)"
+    closed = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **closed}, capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout == "20\n", done.stderr
 
 
 @pytest.mark.parametrize("name", ["gpt2", "distilgpt2", "HuggingFaceTB/SmolLM2-1.7B", "meta-llama/Llama-3.2-1B"])

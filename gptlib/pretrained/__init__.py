@@ -1,6 +1,6 @@
 """Models that are ready to use: the one that comes with the course, those you trained, and other people's."""
 
 from gptlib.pretrained.export import export_to_huggingface
-from gptlib.pretrained.load import ASSETS, HUB_NAMES, bundled_models, load_model
+from gptlib.pretrained.load import ASSETS, HUB_NAMES, bundled_models, hub_answers, load_model
 
-__all__ = ["ASSETS", "HUB_NAMES", "bundled_models", "export_to_huggingface", "load_model"]
+__all__ = ["ASSETS", "HUB_NAMES", "bundled_models", "export_to_huggingface", "hub_answers", "load_model"]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import ssl
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -123,9 +127,11 @@ def _from_gguf(path: Path) -> tuple[GPT, Tokenizer | None]:
 def _from_transformers(source: str) -> tuple[GPT, Tokenizer | None]:
     import transformers
 
+    # Where the hub does not answer, what was fetched earlier is all there is.
+    here = {} if Path(source).exists() or hub_answers() else {"local_files_only": True}
     # A model may come with code of its own, and weights as a pickle, which can run code: neither is asked for.
     with _reading(source):
-        theirs_config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
+        theirs_config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False, **here)
     config = config_from_transformers(theirs_config)
     with _reading(source):
         theirs, found = transformers.AutoModelForCausalLM.from_pretrained(
@@ -135,14 +141,37 @@ def _from_transformers(source: str) -> tuple[GPT, Tokenizer | None]:
             trust_remote_code=False,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
+            **here,
         )
-        tokenizer = TransformersTokenizer.find(source)
+        tokenizer = TransformersTokenizer.find(source, **here)
     # What does not fit was left random.
     if missing := sorted(found["missing_keys"]):
         raise ValueError(f"{source} lacks {len(missing)} weights of its model, {missing[0]} among them")
     if wrong := sorted(name for name, *_ in found["mismatched_keys"]):
         raise ValueError(f"{source} holds {len(wrong)} weights of other shapes than its config says, {wrong[0]} first")
     return _filled(config, weights_from_transformers(config, theirs.state_dict()), source), tokenizer
+
+
+def hub_answers(timeout: float = 10.0) -> bool:
+    """Say whether the hub of Hugging Face can be reached, within some seconds.
+
+    It is asked once; the hub's own client would try five times, for half a minute, and print each failure.
+
+    Args:
+        timeout: seconds to wait for an answer.
+    """
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        return False
+    address = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    try:
+        urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=timeout).close()
+    except urllib.error.HTTPError:
+        return True  # an answer, if not a friendly one
+    except urllib.error.URLError as error:
+        return isinstance(error.reason, ssl.SSLError)  # Python may lack the certificates that the client brings
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager

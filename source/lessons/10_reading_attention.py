@@ -828,21 +828,11 @@ figure
 
 # %% name="live"
 import importlib.util
-import os
-import socket
 from pathlib import Path
 
+from gptlib.pretrained import hub_answers
+
 DOWNLOAD = True
-
-
-def hub_answers() -> bool:
-    if os.environ.get("HF_HUB_OFFLINE") == "1":
-        return False
-    try:
-        socket.create_connection(("huggingface.co", 443), timeout=3).close()
-    except OSError:
-        return False
-    return True
 
 
 def find_models() -> dict[str, str]:
