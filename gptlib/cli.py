@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,6 +22,9 @@ app = typer.Typer(
 _UsageError: Any = typer.BadParameter.__bases__[0]
 
 Precision = Annotated[str, typer.Option(help="auto, fp32 or bf16 (autocast).")]
+Exchange = Annotated[
+    Path, typer.Option(envvar="GPTLIB_EXCHANGE", help="The folder that the class shares; a class's hub names it.")
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of the draws; another text each time without it.")]
 
@@ -282,12 +286,22 @@ def grade(
     jobs: Annotated[int | None, typer.Option(help="Submissions at a time; one for each core without it.")] = None,
     timeout: Annotated[float, typer.Option(help="Seconds that the answers of one submission may run.")] = 60.0,
     format: Annotated[str | None, typer.Option(help="Also write for another grader: gradescope or nbgrader.")] = None,
+    part: Annotated[
+        str | None, typer.Option(help="K/N: only the K-th of N parts, for a machine of several; later run without it.")
+    ] = None,
     unsafe_no_sandbox: Annotated[
         bool, typer.Option("--unsafe-no-sandbox", help="Run submissions with your own rights, unprotected.")
     ] = False,
 ) -> None:
     """Grade submitted notebooks in a sandbox; an interrupted run goes on where it was."""
     from gptlib.grading.run import grade as grade_all
+
+    wanted = None
+    if part is not None:
+        found = re.fullmatch(r"(\d+)/(\d+)", part)
+        if found is None:
+            raise typer.BadParameter(f"{part!r} is no part; write K/N, as in 1/4", param_hint="--part")
+        wanted = int(found[1]), int(found[2])
 
     results = grade_all(
         paths,
@@ -297,9 +311,40 @@ def grade(
         timeout=timeout,
         unsafe=unsafe_no_sandbox,
         format=format,
+        part=wanted,
         say=lambda line: print(line, file=sys.stderr, flush=True),
     )
     for result in results:
         print(f"{result.score:g} of {result.max_score:g}  {result.submission}" + f"  {result.problem}".rstrip())
-    print(f"{len(results)} submissions graded; read {out / 'index.html'}")
+    if part is None:
+        print(f"{len(results)} submissions graded; read {out / 'index.html'}")
+    else:
+        print(f"{len(results)} submissions graded, part {part}; run again without --part when all parts are done")
     raise typer.Exit(1 if any("could not finish" in result.problem for result in results) else 0)
+
+
+@app.command(epilog="Example: gptlib hand-in exercises/03_attention.ipynb")
+def hand_in(
+    notebook: Annotated[Path, typer.Argument(help="The exercise notebook with your answers.")],
+    exchange: Exchange,
+    user: Annotated[
+        str | None, typer.Option(envvar="JUPYTERHUB_USER", help="Whose it is; your user's name without it.")
+    ] = None,
+) -> None:
+    """Hand in an exercise notebook to your class; handing in again replaces it."""
+    import getpass
+
+    from gptlib.grading import hand_in as put
+
+    print(put(notebook, exchange, user or getpass.getuser()))
+
+
+@app.command(epilog="Example: gptlib hand-back report/ --exchange /srv/inside-gpt/exchange")
+def hand_back(
+    report: Annotated[Path, typer.Argument(help="The folder that `gptlib grade` wrote.")], exchange: Exchange
+) -> None:
+    """Give each learner the pages of what was graded from the exchange's inbox."""
+    from gptlib.grading import hand_back as give
+
+    pages = give(report, exchange)
+    print(f"{len(pages)} pages handed back, to {len({page.parent for page in pages})} learners")

@@ -15,11 +15,11 @@ ROOT = Path(__file__).resolve().parents[1]
 WELCOME = "work/notebooks/00_welcome.ipynb"
 
 
-def copy_course(root: Path = ROOT) -> list[Path]:
-    """Copy to work/ every notebook and exercise that is not there yet; return the new files."""
+def copy_course(root: Path = ROOT, work: Path | None = None) -> list[Path]:
+    """Copy to `work` (work/ if None) every notebook and exercise that is not there yet; return the new files."""
     new = []
     for source in sorted([*root.glob("notebooks/*.ipynb"), *root.glob("exercises/*.ipynb")]):
-        target = root / "work" / source.relative_to(root)
+        target = (work or root / "work") / source.relative_to(root)
         if not os.path.lexists(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)

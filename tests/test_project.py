@@ -33,7 +33,7 @@ CORPORA = [os.environ.get("GPTLIB_CACHE", ""), str(ROOT.parent / "shared/data")]
 
 def text_files() -> Iterator[Path]:
     """The files that are written by hand, as git would see them."""
-    folders = ["gptlib", "source", "tests", ".ci"]
+    folders = ["gptlib", "source", "tests", "classroom", ".ci"]
     for path in [*ROOT.glob("*"), *(path for folder in folders for path in (ROOT / folder).rglob("*"))]:
         if path.is_file() and path.suffix in {"", ".py", ".md", ".toml", ".txt", ".yml", ".yaml", ".js"}:
             yield path
@@ -44,6 +44,8 @@ def text_files() -> Iterator[Path]:
 
 def test_the_version_is_the_same_wherever_it_stands() -> None:
     assert gptlib.__version__ == PROJECT["version"]
+    values = yaml.safe_load((ROOT / "classroom/zero-to-jupyterhub.yaml").read_text(encoding="utf-8"))
+    assert values["singleuser"]["image"]["tag"] == f"v{PROJECT['version']}"
 
 
 def pins() -> list[Requirement]:
@@ -145,9 +147,10 @@ def test_the_address_of_the_project_stands_in_one_place() -> None:
 
 
 def test_every_link_in_the_documents_leads_somewhere() -> None:
-    for name in ["README.md", "CONTRIBUTING.md"]:
-        for target in re.findall(r"\]\(([^)]+)\)", (ROOT / name).read_text(encoding="utf-8")):
-            assert target.startswith("https://") or (ROOT / target).is_file(), f"{name}: {target}"
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "classroom/README.md"]:
+        for target in re.findall(r"\]\(([^)]+)\)", path.read_text(encoding="utf-8")):
+            there = path.parent / target.partition("#")[0]
+            assert target.startswith(("https://", "#")) or there.is_file(), f"{path.name}: {target}"
 
 
 def test_every_make_target_that_the_documents_name_exists() -> None:

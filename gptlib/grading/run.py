@@ -39,9 +39,13 @@ def grade(
     timeout: float = 60.0,
     unsafe: bool = False,
     format: str | None = None,
+    part: tuple[int, int] | None = None,
     say: Callable[[str], None] = print,
 ) -> list[Result]:
     """Grade submissions and write the grades.
+
+    Several machines share the work when each grades a part into the same folder; the call without `part` then finds
+    their results there, grades what is missing, and writes the grades of all.
 
     Args:
         paths: notebooks, or folders in which they are at any depth.
@@ -51,6 +55,7 @@ def grade(
         timeout: seconds that the answers of one submission may run, all together.
         unsafe: run without a sandbox.
         format: also write for another grader: gradescope or nbgrader.
+        part: (k, n) for the k-th of n parts, counted from 1: grades every n-th submission and writes no grades.
         say: told what is worth knowing, a line at a time.
 
     Returns:
@@ -58,17 +63,22 @@ def grade(
 
     Raises:
         FileNotFoundError: a path is not there.
-        ValueError: an argument is out of range, or no sandbox can be had.
+        ValueError: an argument is out of range, no sandbox can be had, or a part would grade otherwise than the
+            results that are in the folder.
     """
     jobs = (os.cpu_count() or 1) if jobs is None else jobs
     if jobs < 1:
         raise ValueError(f"jobs={jobs} grades nothing; use 1 or more")
     if not 1 <= timeout <= 3600:
         raise ValueError(f"timeout={timeout:g} must be from 1 to 3600 seconds")
+    if part is not None and not 1 <= part[0] <= part[1]:
+        raise ValueError(f"part={part[0]}/{part[1]} is none; parts are counted from 1, as in 1/{max(1, part[1])}")
     if format is not None and format not in formats.WRITERS:
         raise ValueError(f"format={format!r} is not known; use {', '.join(formats.WRITERS)}")
     notebooks, own = find_notebooks([Path(path) for path in paths]), None if private is None else Path(private)
     course = load_course(own)
+    if part is not None:
+        notebooks = notebooks[part[0] - 1 :: part[1]]
     if unsafe:
         say(UNSAFE)
     elif reason := sandbox.problem():
@@ -76,7 +86,7 @@ def grade(
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; name a folder for --out")
-    state = _State.open(folder / "state", _settings(own, timeout, unsafe), say)
+    state = _State.open(folder / "state", _settings(own, timeout, unsafe), say, shared=part is not None)
     found = {path: result for path in notebooks if (result := state.recall(path)) is not None}
     if found:
         say(f"{len(found)} of {len(notebooks)} submissions were graded before and have not changed since")
@@ -92,6 +102,8 @@ def grade(
                 if named.digest:
                     state.keep(left[index], named)
                 bar.update()
+    if part is not None:
+        return [found[path] for path in notebooks]
     results = _same_set([found[path] for path in notebooks], course)
     tables.write(folder, results)
     pages.write(folder, results)
@@ -172,20 +184,33 @@ class _State:
     seed: int
 
     @classmethod
-    def open(cls, folder: Path, settings: dict[str, Any], say: Callable[[str], None]) -> "_State":
-        """Take up the state in a folder, or begin one when there is none or it was made with other settings."""
+    def open(
+        cls, folder: Path, settings: dict[str, Any], say: Callable[[str], None], *, shared: bool = False
+    ) -> "_State":
+        """Take up the state in a folder, or begin one when there is none or it was made with other settings.
+
+        Where others may be at work in the folder (`shared`), nothing of theirs is thrown away.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / "run.json"
-        with suppress(OSError, ValueError, KeyError, TypeError):
+        saved: Any = None
+        with suppress(OSError, ValueError):
             saved = json.loads(file.read_text(encoding="utf-8"))
-            if saved["settings"] == settings and type(saved["seed"]) is int:
-                return cls(folder, saved["seed"])
+        if isinstance(saved, dict) and saved.get("settings") == settings and type(saved.get("seed")) is int:
+            return cls(folder, saved["seed"])
+        if file.exists():
+            if shared:
+                raise ValueError(
+                    f"{folder} holds results of other exercises or settings; delete it, or name another folder for all "
+                    "parts"
+                )
             say("the last run in this folder had other exercises or settings; grading everything anew")
-        for old in folder.glob("*.json"):
-            old.unlink()
-        seed = secrets.randbits(63)
-        _write(file, {"settings": settings, "seed": seed})
-        return cls(folder, seed)
+        if not shared:
+            for old in folder.glob("*.json"):
+                old.unlink()
+        if not _claim(file, {"settings": settings, "seed": secrets.randbits(63)}):
+            return cls.open(folder, settings, say, shared=shared)  # another part was first: its seed is everybody's
+        return cls(folder, json.loads(file.read_text(encoding="utf-8"))["seed"])
 
     def recall(self, path: Path) -> Result | None:
         """Return what was found out about a submission, None when it is new or has changed."""
@@ -210,6 +235,19 @@ def _settings(private: Path | None, timeout: float, unsafe: bool) -> dict[str, A
     files += [path for file in private_files(private) for path in sorted(file.parent.rglob("*.py"))] if private else []
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
     return {"exercises": digest, "timeout": timeout, "unsafe": unsafe}
+
+
+def _claim(file: Path, values: Any) -> bool:
+    """Write a file whole if it is not there yet; of several who try, one succeeds."""
+    new = file.with_name(f"{file.name}.{secrets.token_hex(8)}")
+    new.write_text(json.dumps(values), encoding="utf-8")
+    try:
+        os.link(new, file)
+    except FileExistsError:
+        return False
+    finally:
+        new.unlink()
+    return True
 
 
 def _write(file: Path, values: Any) -> None:

@@ -35,9 +35,7 @@ def main() -> int:
     shutil.rmtree(options.out, ignore_errors=True)
     choices = ["-q", "-b", "html", "-c", str(HERE), "-d", str(options.out.parent / f"{options.out.name}-doctrees")]
     choices += ["-D", f"html_static_path={HERE / 'static'},{source / '_static'}"]
-    if not options.only:  # else lessons have links to those that were left out
-        choices += ["-W", "--keep-going"]
-    code = sphinx([*choices, str(source), str(options.out)])
+    code = sphinx([*choices, "-W", "--keep-going", str(source), str(options.out)])
     if code == 0:
         (options.out / ".nojekyll").touch()  # else GitHub Pages leaves out folders that begin with _
         print(f"{options.out}/index.html; look at it with: python -m http.server --directory {options.out}")

@@ -16,7 +16,10 @@ from builder.project import Project
 from website.views import LiveView, live_views
 
 FOLDERS = {"notebooks": "Lessons", "exercises": "Exercises", "solutions": "Solutions"}
-DOCUMENTS = ("CONTRIBUTING.md", "docs/grading.md", "docs/benchmarks.md", "gptlib/assets/tales/MODEL_CARD.md")
+DOCUMENTS = (
+    *("CONTRIBUTING.md", "docs/grading.md", "classroom/README.md", "docs/benchmarks.md"),
+    "gptlib/assets/tales/MODEL_CARD.md",
+)
 # What the API pages list: the rooms that a learner imports from.
 ROOMS = (
     *("gptlib", "gptlib.attention", "gptlib.layers", "gptlib.positions", "gptlib.model", "gptlib.config"),
@@ -30,30 +33,36 @@ def write_all(project: Project, out: Path, only: str = "") -> None:
     static = out / "_static"
     static.mkdir(parents=True, exist_ok=True)
     titles: dict[str, list[str]] = {}
-    for folder in FOLDERS:
-        for path in sorted((project.root / folder).glob(f"{only}*.ipynb")):
+    chosen = {folder: sorted((project.root / folder).glob(f"{only}*.ipynb")) for folder in FOLDERS}
+    pages = {f"{folder}/{path.name}" for folder, paths in chosen.items() for path in paths}
+    pages |= {name for name in DOCUMENTS if (project.root / name).exists()}
+    for folder, paths in chosen.items():
+        for path in paths:
             notebook = nbformat.read(path, 4)
+            for cell in notebook.cells:
+                if cell.cell_type == "markdown":
+                    cell.source = _links(cell.source, project, Path(folder), pages)
             views = live_views(notebook, project.root / "build/site-views") if folder == "notebooks" else {}
             _save(out / folder / path.name, json.dumps(_page(notebook, views, static, folder == "solutions")))
             titles.setdefault(folder, []).append(f"{folder}/{path.stem}")
     for name in DOCUMENTS:
         if (project.root / name).exists():
             text = (project.root / name).read_text(encoding="utf-8")
-            _save(out / name, _links(text, project, Path(name).parent, out))
+            _save(out / name, _links(text, project, Path(name).parent, pages))
             for picture in re.findall(r"!\[[^\]]*\]\(([\w./-]+\.png)\)", text):
                 _copy(project.root / Path(name).parent / picture, out / Path(name).parent / picture)
-    _save(out / "index.md", _home(project, titles, out))
+    _save(out / "index.md", _home(project, titles, pages, out))
     seen: dict[int, str] = {}
     for room in reversed(ROOMS):  # the top last: it hands on what the rooms below it have
         _save(out / "api" / f"{room}.md", _api(room, seen))
     _save(out / "api/index.md", "# The library\n\n```{toctree}\n" + "\n".join(ROOMS) + "\n```\n")
 
 
-def _home(project: Project, titles: dict[str, list[str]], out: Path) -> str:
+def _home(project: Project, titles: dict[str, list[str]], pages: set[str], out: Path) -> str:
     text = (project.root / "README.md").read_text(encoding="utf-8")
     for picture in re.findall(r"!\[[^\]]*\]\(([\w./-]+)\)", text):
         _copy(project.root / picture, out / picture)
-    parts = [_links(text, project, Path(), out)]
+    parts = [_links(text, project, Path(), pages)]
     for folder, caption in FOLDERS.items():
         parts.append(_tree(caption, titles.get(folder, [])))
     documents = [name.removesuffix(".md") for name in DOCUMENTS if (out / name).exists()]
@@ -64,8 +73,8 @@ def _tree(caption: str, pages: list[str]) -> str:
     return "\n".join(["```{toctree}", ":hidden:", f":caption: {caption}", "", *pages, "```"])
 
 
-def _links(text: str, project: Project, folder: Path, out: Path) -> str:
-    """A link to a file that is no page leads to the repository."""
+def _links(text: str, project: Project, folder: Path, pages: set[str]) -> str:
+    """A link from a text in `folder` to a file that is none of the `pages` leads to the repository."""
 
     def led(found: re.Match[str]) -> str:
         words, target = found[1], found[2]
@@ -75,8 +84,7 @@ def _links(text: str, project: Project, folder: Path, out: Path) -> str:
         if not path.is_relative_to(project.root) or not path.exists():
             return found[0]
         name = path.relative_to(project.root).as_posix()
-        page = name in DOCUMENTS or (path.suffix == ".ipynb" and (out / name).exists())
-        return found[0] if page else f"[{words}]({project.repository}/blob/{project.tag}/{name})"
+        return found[0] if name in pages else f"[{words}]({project.repository}/blob/{project.tag}/{name})"
 
     return re.sub(r"(?<!!)\[([^\]\n]+)\]\(([^)\s]+)\)", led, text)
 
