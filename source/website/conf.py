@@ -6,11 +6,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from builder.project import Project
-
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
+from builder.project import Project  # noqa: E402  the path is set above
 
 project = "Inside GPT"
 copyright = "MIT (code), CC BY 4.0 (text, figures and weights)"

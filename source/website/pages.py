@@ -42,6 +42,8 @@ def write_all(project: Project, out: Path, only: str = "") -> None:
             for cell in notebook.cells:
                 if cell.cell_type == "markdown":
                     cell.source = _links(cell.source, project, Path(folder), pages)
+                    if folder == "solutions":  # else two pages have one title
+                        cell.source = re.sub(r"\A# Exercises", "# Solutions", cell.source)
             views = live_views(notebook, project.root / "build/site-views") if folder == "notebooks" else {}
             _save(out / folder / path.name, json.dumps(_page(notebook, views, static, folder == "solutions")))
             titles.setdefault(folder, []).append(f"{folder}/{path.stem}")

@@ -46,7 +46,7 @@ def live_views(notebook: nbformat.NotebookNode, cache: Path) -> dict[int, LiveVi
     if not wanted:
         return {}
     chosen = sorted({i for each in wanted for i in needed(notebook.cells, each)})
-    file = cache / f"{_digest([notebook.cells[i].source for i in chosen])}.json"
+    file = cache / f"{_digest([(i, notebook.cells[i].source) for i in chosen], wanted)}.json"
     if not file.exists():
         found = _run(notebook, chosen, wanted)
         cache.mkdir(parents=True, exist_ok=True)
@@ -138,8 +138,8 @@ def _view(model: dict[str, Any]) -> LiveView:
     return LiveView(model["state"]["_anywidget_id"].split(".")[-1], state)
 
 
-def _digest(cells: list[str]) -> str:
-    total = hashlib.sha256(json.dumps(cells).encode())
+def _digest(cells: list[tuple[int, str]], wanted: list[int]) -> str:
+    total = hashlib.sha256(json.dumps([cells, wanted]).encode())
     for path in _library():
         total.update(path.read_bytes())
     return total.hexdigest()[:20]
@@ -147,4 +147,6 @@ def _digest(cells: list[str]) -> str:
 
 def _library() -> Iterator[Path]:
     folder = ROOT / "gptlib"
-    yield from sorted(path for suffix in ("py", "js", "css", "json") for path in folder.rglob(f"*.{suffix}"))
+    yield from sorted(
+        path for suffix in ("py", "js", "css", "json", "safetensors") for path in folder.rglob(f"*.{suffix}")
+    )
