@@ -36,7 +36,12 @@ wait = lambda progress: time.sleep(float(slow))
 control = Control()
 if slow == "paused" and os.environ["RANK"] == "0":  # somebody pauses at the first process, and stops there
     control.pause()
-    threading.Timer(1.5, control.stop).start()
+    def stop_when_paused():
+        while not os.path.exists(f"{out}/checkpoint.safetensors"):  # it is saved when the pause begins
+            time.sleep(0.05)
+        time.sleep(0.5)
+        control.stop()
+    threading.Thread(target=stop_when_paused, daemon=True).start()
 result = train(
     model, Corpus("verse", text[:650], text[650:]), tokenizer, config, out=out, resume=True, verbose=True,
     on_step=None if slow == "paused" else wait, control=control,
