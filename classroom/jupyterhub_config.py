@@ -17,7 +17,7 @@ from typing import Any
 COURSE = Path(__file__).resolve().parents[1]
 CLASS = Path(os.environ.get("CLASSROOM_FOLDER", "/srv/inside-gpt")).resolve()
 TRIAL = os.environ.get("CLASSROOM_TRIAL", "")
-EXCHANGE = CLASS / "exchange"
+EXCHANGE, HUB = CLASS / "exchange", CLASS / "hub"
 
 sys.path.insert(0, str(COURSE))
 from gptlib.grading import make_places  # noqa: E402  the path is set above
@@ -25,9 +25,10 @@ from gptlib.grading import make_places  # noqa: E402  the path is set above
 c: Any = get_config()  # type: ignore[name-defined]  # noqa: F821  JupyterHub supplies it
 c.JupyterHub.bind_url = os.environ.get("CLASSROOM_URL", "http://127.0.0.1:8000")
 CLASS.mkdir(parents=True, exist_ok=True)
-c.JupyterHub.cookie_secret_file = str(CLASS / "jupyterhub_cookie_secret")
-c.JupyterHub.db_url = f"sqlite:///{CLASS}/jupyterhub.sqlite"
-c.ConfigurableHTTPProxy.pid_file = str(CLASS / "jupyterhub-proxy.pid")
+HUB.mkdir(mode=0o700, exist_ok=True)  # the hub's own: who is logged in, and its secret
+c.JupyterHub.cookie_secret_file = str(HUB / "cookie_secret")
+c.JupyterHub.db_url = f"sqlite:///{HUB}/jupyterhub.sqlite"
+c.ConfigurableHTTPProxy.pid_file = str(HUB / "proxy.pid")
 if "CLASSROOM_PROXY" in os.environ:  # where configurable-http-proxy is not on the path
     c.ConfigurableHTTPProxy.command = os.environ["CLASSROOM_PROXY"].split()
 
