@@ -21,10 +21,12 @@ app = typer.Typer(
 # The class of typer's own errors; its module differs between typer's releases.
 _UsageError: Any = typer.BadParameter.__bases__[0]
 
+Vocab = Annotated[int, typer.Option(help="Tokens of a bpe tokenizer.")]
 Precision = Annotated[str, typer.Option(help="auto, fp32 or bf16 (autocast).")]
 Exchange = Annotated[
     Path, typer.Option(envvar="GPTLIB_EXCHANGE", help="The folder that the class shares; a class's hub names it.")
 ]
+TEXTS = "tales, tinyshakespeare, python, a file or folder, or hub:OWNER/NAME"
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of the draws; another text each time without it.")]
 
@@ -69,20 +71,27 @@ def doctor() -> None:
 
 @app.command(epilog="Example: gptlib train --corpus tinyshakespeare --preset shakespeare-cpu --out runs/shakespeare")
 def train(
-    corpus: Annotated[str, typer.Option(help="tales, tinyshakespeare, python, a file or folder, or hub:OWNER/NAME.")],
-    preset: Annotated[str, typer.Option(help="Model and recipe: tales, or shakespeare-fast, -cpu or -gpu.")],
+    corpus: Annotated[str, typer.Option(help=f"{TEXTS}; or a folder that `gptlib tokenize` made.")],
+    preset: Annotated[
+        str,
+        typer.Option(help="Model and recipe: tales, shakespeare-fast, -cpu or -gpu, or gpt2, -medium, -large, -xl."),
+    ],
     out: Annotated[Path, typer.Option(help="Folder for weights, log, checkpoints and result.json.")],
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in that folder.")] = False,
     steps: Annotated[int | None, typer.Option(help="Optimizer steps, if not the preset's.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Windows a step, if not the preset's.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Windows a pass, if not the preset's.")] = None,
+    accumulation: Annotated[int | None, typer.Option(help="Passes a step, if not the preset's.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Largest rate, if not the preset's.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, batches and dropout, if not the preset's.")] = None,
     tokenizer: Annotated[str, typer.Option(help="char, bpe, or auto: bpe for documents, char for one text.")] = "auto",
-    vocab_size: Annotated[int, typer.Option(help="Tokens of a bpe tokenizer.")] = 1024,
+    vocab_size: Vocab = 1024,
     save_every: Annotated[int | None, typer.Option(help="Steps between checkpoints, if not the preset's.")] = None,
     precision: Precision = "auto",
     device: Device = "auto",
     compile: Annotated[bool, typer.Option("--compile", help="Use torch.compile.")] = False,
+    shard: Annotated[
+        bool, typer.Option("--shard", help="Cut the model into parts, one a process, if one GPU cannot hold it.")
+    ] = False,
 ) -> None:
     """Train a GPT on a text; Ctrl-C stops it with its state saved.
 
@@ -94,6 +103,7 @@ def train(
     changes = {
         "steps": steps,
         "batch_size": batch_size,
+        "accumulation": accumulation,
         "learning_rate": learning_rate,
         "seed": seed,
         "save_every": save_every,
@@ -103,6 +113,7 @@ def train(
         precision=precision,
         device=device,
         compile=compile,
+        shard=shard,
         **{name: value for name, value in changes.items() if value is not None},
     )
     shape = GPTConfig.preset(preset)
@@ -111,19 +122,68 @@ def train(
     import torch
 
     from gptlib import tales, training
-    from gptlib.corpora import load_corpus
+    from gptlib.corpora import Corpus, TokenFiles, are_tokens, load_corpus, load_tokens
     from gptlib.model import GPT
-    from gptlib.tokenizers import load_tokenizer
+    from gptlib.tokenizers import Tokenizer, load_tokenizer
 
-    text = load_corpus(corpus)
+    text: Corpus | TokenFiles
+    coder: Tokenizer
     saved = out / "tokenizer.json"
-    known = resume and saved.exists()
-    coder = load_tokenizer(saved) if known else training.tokenizer_for(text, tokenizer, vocab_size=vocab_size)
+    if are_tokens(corpus):
+        if tokenizer != "auto":
+            raise ValueError(f"{corpus} holds token ids, so --tokenizer {tokenizer} comes too late; leave it out")
+        text = load_tokens(corpus)
+        coder = text.tokenizer
+    else:
+        text = load_corpus(corpus)
+        known = resume and saved.exists()
+        coder = load_tokenizer(saved) if known else training.tokenizer_for(text, tokenizer, vocab_size=vocab_size)
     torch.manual_seed(config.seed)
     model = GPT(GPTConfig.from_dict({**shape.to_dict(), "vocab_size": coder.vocab_size}))
     measure = tales.tracker(coder) if text.name.partition(":")[0] == "tales" else None
     result = training.train(model, text, coder, config, out=out, resume=resume, measure=measure)
     raise typer.Exit(0 if result.finished else 130)
+
+
+@app.command(epilog="Example: gptlib tokenize --corpus books/ --tokenizer bpe --vocab-size 4096 --out data/books")
+def tokenize(
+    corpus: Annotated[str, typer.Option(help=f"{TEXTS}, which is read as it comes.")],
+    out: Annotated[Path, typer.Option(help="A new folder, for `gptlib train --corpus`.")],
+    tokenizer: Annotated[
+        str,
+        typer.Option(
+            help="bpe or char, learned from the text; auto: bpe for documents, char for one text; a tokenizer.json or "
+            "a folder with one; or a model on the hub, such as openai-community/gpt2."
+        ),
+    ] = "auto",
+    vocab_size: Vocab = 1024,
+    held_back: Annotated[float, typer.Option(help="Part for validation, where the source does not say.")] = 0.1,
+    max_tokens: Annotated[int | None, typer.Option(help="End the training part after so many tokens.")] = None,
+) -> None:
+    """Turn a text that may be larger than memory into token ids on disk, for training."""
+    if max_tokens is not None and max_tokens < 1:
+        raise ValueError(f"--max-tokens {max_tokens} keeps nothing; use 1 or more, or leave it out")
+
+    from tqdm import tqdm
+
+    from gptlib.corpora import open_source, write_tokens
+    from gptlib.pretrained import find_tokenizer
+    from gptlib.training import tokenizer_from
+
+    source = open_source(corpus, held_back=held_back, streaming=True)
+    learned = tokenizer in ("auto", "char", "bpe")
+    coder = tokenizer_from(source, tokenizer, vocab_size=vocab_size) if learned else find_tokenizer(tokenizer)
+    with tqdm(total=source.characters, unit=" characters", unit_scale=True, desc=corpus, delay=0.5) as bar:
+        try:
+            made = write_tokens(source, coder, out, max_tokens=max_tokens, progress=bar.update)
+        except KeyboardInterrupt:
+            bar.close()
+            print(f"stopped, and nothing was left in {out}", file=sys.stderr)
+            raise
+    for name, part in (("train", made.train), ("validation", made.validation)):
+        documents = "" if part.starts is None else f" in {len(part.starts):,} documents"
+        print(f"{name}: {len(part.ids):,} tokens{documents}")
+    print(f"{made.tokenizer!r}, {made.train.ids.itemsize} bytes a token, in {out}")
 
 
 @app.command(epilog='Example: gptlib generate runs/shakespeare --prompt "ROMEO:" --temperature 0.8 --seed 1')

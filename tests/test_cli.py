@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from gptlib import cli, load_model
+from gptlib import CharTokenizer, cli, load_model
 from gptlib.training.checkpoint import read_tensors
 
 VERSE = "the cat sat on the mat. a dog saw it, and ran off; who knows why?\n" * 60
@@ -190,6 +191,70 @@ def test_documents_are_read_with_byte_pairs(gptlib, tmp_path) -> None:
     assert code == 0  # an empty prompt begins a document
 
 
+def test_a_tokenized_text_is_trained_on(gptlib, text, tmp_path) -> None:
+    tokens = tmp_path / "tokens"
+    code, out, _ = gptlib("tokenize", "--corpus", text, "--out", tokens, "--tokenizer", "bpe", "--vocab-size", 300)
+    assert code == 0
+    assert re.search(r"^train: [\d,]+ tokens\nvalidation: [\d,]+ tokens\n", out)
+    assert "BPETokenizer(vocab_size=293), 2 bytes a token, in " in out
+    few = ("--steps", 2, "--accumulation", 2)
+    settings = (*TRAIN, "--tokenizer", "bpe", "--vocab-size", 300)
+    assert gptlib("train", "--corpus", tokens, *TRAIN, *few, "--out", tmp_path / "disk")[0] == 0
+    assert gptlib("train", "--corpus", text, *settings, *few, "--out", tmp_path / "memory")[0] == 0
+    disk, memory = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("disk", "memory"))
+    assert disk["val_loss"] == memory["val_loss"]
+    assert disk["tokens"] == 2 * 2 * 2 * 64
+    assert load_model(tmp_path / "disk")[1].encode("the cat") == load_model(tmp_path / "memory")[1].encode("the cat")
+    again = ("train", "--corpus", tokens, *TRAIN, "--steps", 2, "--tokenizer", "char", "--out", tmp_path / "no")
+    one_sentence(gptlib(*again), "holds token ids", "--tokenizer char comes too late")
+    one_sentence(gptlib("tokenize", "--corpus", text, "--out", tokens), "is not empty; name a new folder")
+
+
+def test_a_tokenizer_that_is_there_is_used(gptlib, text, tmp_path) -> None:
+    CharTokenizer.train(VERSE + "xyz").save(tmp_path / "tokenizer.json")
+    for name, size in ((tmp_path / "tokenizer.json", len(set(VERSE + "xyz"))), (tmp_path, 0), ("tales", 1024)):
+        out = tmp_path / f"out{size}"
+        code, said, _ = gptlib("tokenize", "--corpus", text, "--out", out, "--tokenizer", name)
+        assert code == 0
+        assert f"vocab_size={size or len(set(VERSE + 'xyz'))})" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--corpus", "missing.txt"], ["missing.txt", "neither a file"]),
+        (["--tokenizer", "word"], ["no tokenizer 'word'", "char or bpe"]),
+        (["--tokenizer", "runs/none"], ["runs/none"]),
+        (["--tokenizer", "."], ["holds no tokenizer"]),
+        (["--vocab-size", "12", "--tokenizer", "bpe"], ["vocab_size=12", "at least 257"]),
+        (["--held-back", "0"], ["held_back=0.0", "between 0 and 1"]),
+        (["--held-back", "1.5"], ["held_back=1.5", "between 0 and 1"]),
+        (["--max-tokens", "0"], ["--max-tokens 0", "1 or more"]),
+        (["--corpus", "latin.txt"], ["latin.txt", "UTF-8"]),
+        (["--corpus", "empty.txt"], ["empty"]),
+    ],
+)
+def test_arguments_of_tokenize_that_cannot_be(gptlib, text, bad_files, monkeypatch, arguments, words) -> None:
+    monkeypatch.chdir(bad_files)
+    before = sorted(bad_files.iterdir())
+    one_sentence(gptlib("tokenize", "--corpus", text, "--out", "tokens", *arguments), *words)
+    assert sorted(bad_files.iterdir()) == before
+
+
+def test_ctrl_c_ends_tokenizing_and_leaves_nothing(tmp_path) -> None:
+    (tmp_path / "large.txt").write_text(VERSE * 20_000, encoding="utf-8")
+    child = process("tokenize", "--corpus", tmp_path / "large.txt", "--out", tmp_path / "tokens", "--tokenizer", "bpe")
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "tokens" / "train.bin").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    child.send_signal(signal.SIGINT)
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert "stopped, and nothing was left in" in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "tokens").exists()
+
+
 def test_seeds_decide_the_run(gptlib, text, tmp_path) -> None:
     losses = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
@@ -313,6 +378,8 @@ def test_texts_that_cannot_be_trained_on(gptlib, bad_files, name, words) -> None
         (["--device", "abacus"], ["'abacus'", "try 'auto' or 'cpu'"]),
         (["--tokenizer", "word"], ["'word'", "auto, char or bpe"]),
         (["--tokenizer", "bpe", "--vocab-size", "3"], ["vocab_size=3", "at least 257"]),
+        (["--accumulation", "0"], ["accumulation=0", "at least 1"]),
+        (["--shard"], ["one process", "torchrun", "leave out --shard"]),
         (["--colour", "red"], ["--colour", "--help"]),
         (["--out"], ["--out"]),
     ],
@@ -331,7 +398,7 @@ def test_what_is_left_out_is_asked_for(gptlib) -> None:
 
 def test_without_network_the_offline_corpora_are_named(gptlib, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("GPTLIB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("gptlib.corpora.SHAKESPEARE_URL", "http://127.0.0.1:9/input.txt")
+    monkeypatch.setattr("gptlib.corpora.downloads.SHAKESPEARE_URL", "http://127.0.0.1:9/input.txt")
     result = gptlib("train", "--corpus", "tinyshakespeare", *TRAIN, "--out", tmp_path / "run")
     one_sentence(result, "127.0.0.1:9", str(tmp_path / "cache"), "tales")
     assert not (tmp_path / "run").exists()

@@ -37,13 +37,13 @@ def model(**changes) -> GPT:
 
 @pytest.fixture
 def folder(tmp_path):
-    save_model(tmp_path / "run", model(), TOKENIZER)
+    save_model(tmp_path / "run", model().config, weights_of(model()), TOKENIZER)
     return tmp_path / "run"
 
 
 def test_saved_and_loaded_it_is_the_same_model(variant, random_model, tmp_path) -> None:
     original = random_model(variant)
-    save_model(tmp_path, original, None)
+    save_model(tmp_path, original.config, weights_of(original), None)
     loaded, tokenizer = load_model(tmp_path)
     assert tokenizer is None
     assert loaded.config == variant
@@ -55,8 +55,9 @@ def test_saved_and_loaded_it_is_the_same_model(variant, random_model, tmp_path) 
 
 @pytest.mark.parametrize("tokenizer", [TOKENIZER, BPETokenizer.train(TEXT, 270)])
 def test_the_tokenizer_comes_along(tmp_path, tokenizer) -> None:
-    save_model(tmp_path, model(vocab_size=tokenizer.vocab_size), tokenizer)
-    save_model(tmp_path, model(vocab_size=tokenizer.vocab_size), tokenizer)  # a second time over the first
+    original = model(vocab_size=tokenizer.vocab_size)
+    for _ in range(2):  # the second time over the first
+        save_model(tmp_path, original.config, weights_of(original), tokenizer)
     loaded = load_model(str(tmp_path))[1]
     assert type(loaded) is type(tokenizer)
     assert loaded.encode("the cat") == tokenizer.encode("the cat")

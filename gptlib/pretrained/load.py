@@ -82,6 +82,25 @@ def load_model(
     return model.eval().to(device=device, dtype=dtype), tokenizer
 
 
+def find_tokenizer(source: str | Path) -> Tokenizer:
+    """The tokenizer of a file, of a folder, of a bundled model, or of a model on the hub.
+
+    Raises:
+        FileNotFoundError: for a folder without one.
+        ValueError: for a source that has none, or none that can be read.
+        ConnectionError: if the hub is needed and cannot be reached.
+    """
+    path = ASSETS / str(source) if str(source) in bundled_models() else Path(source)
+    if path.exists():
+        return load_tokenizer(path)
+    if str(source) in HUB_NAMES or _may_be_on_the_hub(source):
+        with _reading(str(source)):
+            found = TransformersTokenizer.find(str(source), **({} if hub_answers() else {"local_files_only": True}))
+        if found is not None:
+            return found
+    raise ValueError(f"there is no tokenizer {str(source)!r}; give a tokenizer.json, a folder with one, or char or bpe")
+
+
 def _known() -> str:
     return f"bundled models: {', '.join(bundled_models())}; or give the folder of a run, as in runs/shakespeare"
 

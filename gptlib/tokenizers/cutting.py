@@ -36,6 +36,15 @@ _CHUNK = 10_000
 _GAP = re.compile(r"\S(?=[ \n])")
 
 
+def last_gap(text: str) -> int:
+    """The last place at which `text` may be cut in two, so that its parts have the ids of the whole; 0 without one."""
+    for start in range(len(text) - _CHUNK, -_CHUNK, -_CHUNK):
+        gaps = [gap.end() for gap in _GAP.finditer(text, max(0, start), start + _CHUNK + 1)]
+        if gaps:
+            return gaps[-1]
+    return 0
+
+
 def chunks(text: str) -> Iterator[str]:
     """Cut a long text between a word and the space after it, where the pattern cuts too: long strings are slow."""
     start = 0

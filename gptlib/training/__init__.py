@@ -2,7 +2,7 @@
 
 from gptlib.training.config import TrainConfig
 from gptlib.training.control import Control
-from gptlib.training.data import TokenData, evaluate, tokenize_corpus, tokenizer_for
+from gptlib.training.data import TokenData, evaluate, tokenize_corpus, tokenizer_for, tokenizer_from
 from gptlib.training.devices import autocast, choose_device, choose_precision
 from gptlib.training.loop import Progress, TrainResult, train
 from gptlib.training.step import learning_rate_at, make_optimizers
@@ -21,5 +21,6 @@ __all__ = [
     "make_optimizers",
     "tokenize_corpus",
     "tokenizer_for",
+    "tokenizer_from",
     "train",
 ]

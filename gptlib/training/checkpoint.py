@@ -15,15 +15,21 @@ from torch import Tensor
 from gptlib.config import GPTConfig
 from gptlib.model import GPT
 from gptlib.tokenizers import Tokenizer
+from gptlib.training.distributed import cut_like, held, whole
 
 CONFIG, TOKENIZER, WEIGHTS = "config.json", "tokenizer.json", "model.safetensors"
 CHECKPOINT, LOG, RESULT = "checkpoint.safetensors", "log.jsonl", "result.json"
 
 
 def weights_of(model: GPT) -> dict[str, Tensor]:
-    """Parameters by name, on the CPU; an output map that is tied to the token embedding is left out."""
+    """Parameters by name, whole and on the CPU; an output map that is tied to the token embedding is left out."""
+    return {name: whole(tensor.detach()).cpu().contiguous() for name, tensor in named_weights(model).items()}
+
+
+def named_weights(model: GPT) -> dict[str, Tensor]:
+    """Parameters by name, as they lie in the model; an output map that is tied to the token embedding is left out."""
     tied = {"lm_head.weight"} if model.config.tie_weights else set()
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items() if name not in tied}
+    return {name: tensor for name, tensor in model.state_dict().items() if name not in tied}
 
 
 def load_weights(model: GPT, weights: dict[str, Tensor], source: str) -> None:
@@ -32,7 +38,8 @@ def load_weights(model: GPT, weights: dict[str, Tensor], source: str) -> None:
     Raises:
         ValueError: naming the first tensor that is missing, left over or of another shape; the model is unchanged then.
     """
-    expected = {name: tuple(tensor.shape) for name, tensor in weights_of(model).items()}
+    own = named_weights(model)
+    expected = {name: tuple(tensor.shape) for name, tensor in own.items()}
     found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     for name in sorted(set(expected) | set(found)):
         if expected.get(name) != found.get(name):
@@ -40,7 +47,9 @@ def load_weights(model: GPT, weights: dict[str, Tensor], source: str) -> None:
                 f"{source} does not fit this model: {name} has shape {found.get(name, 'none')} there and "
                 f"{expected.get(name, 'none')} here; load it with the config it was trained with"
             )
-    model.load_state_dict(weights, strict=False)
+    with torch.no_grad():
+        for name, tensor in own.items():
+            held(tensor).copy_(held(cut_like(weights[name], tensor)))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -75,11 +84,11 @@ def _replace(path: Path, write: Any) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def save_model(folder: Path, model: GPT, tokenizer: Tokenizer | None) -> None:
+def save_model(folder: Path, config: GPTConfig, weights: dict[str, Tensor], tokenizer: Tokenizer | None) -> None:
     """Write what `load_model` needs: config.json, model.safetensors and, if there is one, tokenizer.json."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / CONFIG, {"model_type": "gptlib", **model.config.to_dict()})
-    write_tensors(folder / WEIGHTS, weights_of(model), {"format": "pt"})
+    write_json(folder / CONFIG, {"model_type": "gptlib", **config.to_dict()})
+    write_tensors(folder / WEIGHTS, weights, {"format": "pt"})
     if tokenizer is not None:
         tokenizer.save(folder / TOKENIZER)  # in one move of its own
 
@@ -112,7 +121,7 @@ def read_config(folder: Path) -> GPTConfig:
 def pack_optimizers(optimizers: list[torch.optim.Optimizer]) -> dict[str, Tensor]:
     """The optimizers' state as named tensors: `optimizer.<number>.<parameter number>.<key>`."""
     return {
-        f"optimizer.{i}.{number}.{key}": value.detach().cpu().contiguous()
+        f"optimizer.{i}.{number}.{key}": whole(value.detach()).cpu().contiguous()
         for i, optimizer in enumerate(optimizers)
         for number, values in optimizer.state_dict()["state"].items()
         for key, value in values.items()
@@ -124,7 +133,11 @@ def unpack_optimizers(optimizers: list[torch.optim.Optimizer], tensors: dict[str
     states: list[dict[int, dict[str, Tensor]]] = [{} for _ in optimizers]
     for name, value in tensors.items():
         if name.startswith("optimizer."):
-            _, i, number, key = name.split(".")
-            states[int(i)].setdefault(int(number), {})[key] = value
+            _, optimizer_number, parameter_number, key = name.split(".")
+            states[int(optimizer_number)].setdefault(int(parameter_number), {})[key] = value
     for optimizer, state in zip(optimizers, states, strict=True):
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        for number, values in state.items():
+            like = parameters[number]
+            state[number] = {k: cut_like(v, like) if v.shape == like.shape else v for k, v in values.items()}
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

@@ -35,6 +35,8 @@ class TrainConfig:
         precision: "auto", "fp32" or "bf16" (autocast; weights and losses stay fp32).
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         compile: run the model through `torch.compile`.
+        shard: cut weights, gradients and optimizer state into parts, one for each process of the run (FSDP2), for a
+            model that one device cannot hold.
 
     Raises:
         ValueError: for a setting outside its range.
@@ -60,6 +62,7 @@ class TrainConfig:
     precision: Precision = "auto"
     device: str = "auto"
     compile: bool = False
+    shard: bool = False
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulation", "eval_every", "eval_windows", "save_every", "log_every"):
@@ -89,6 +92,10 @@ class TrainConfig:
         """Learning rate of the last step."""
         return self.learning_rate / 10 if self.min_learning_rate is None else self.min_learning_rate
 
+    def looks(self, step: int) -> bool:
+        """Whether the validation loss is measured after this many steps."""
+        return step % self.eval_every == 0
+
     @property
     def warmup(self) -> int:
         """Steps of warmup, which in a short run are a tenth of it at most."""
@@ -112,6 +119,23 @@ class TrainConfig:
         return dataclasses.asdict(self)
 
 
+def _gpt2(rate: float, accumulation: int = 8) -> dict[str, Any]:
+    """For large GPUs, as docs/many-gpus.md tells; not run from end to end.
+
+    Rate and tokens a step (64 · 1,024 · accumulation) are those of GPT-3's models of like size: Brown et al., "Language
+    Models are Few-Shot Learners" (2020), table 2.1. As many steps as make some 10 billion tokens of half a million.
+    """
+    return {
+        "steps": 19_000,
+        "batch_size": 64,
+        "accumulation": accumulation,
+        "learning_rate": rate,
+        "warmup_steps": 700,
+        "beta2": 0.95,
+        "save_every": 500,
+    }
+
+
 RECIPES: dict[str, dict[str, Any]] = {
     # 1,000 steps of 24 windows of 64 characters: the 1.54 M tokens of nanoGPT's CPU recipe, in half the steps.
     "shakespeare-cpu": {"steps": 1000, "batch_size": 24, "learning_rate": 3e-3, "warmup_steps": 100},
@@ -126,6 +150,10 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
     # 5,000 steps of 64 windows of 256 characters: nanoGPT's GPU recipe, which overfits before it ends.
     "shakespeare-gpu": {"steps": 5000, "batch_size": 64, "learning_rate": 1e-3, "warmup_steps": 100, "keep": "best"},
+    "gpt2": _gpt2(rate=6e-4),
+    "gpt2-medium": _gpt2(rate=3e-4),
+    "gpt2-large": _gpt2(rate=2.5e-4),
+    "gpt2-xl": _gpt2(rate=2e-4, accumulation=16),
     # Some five minutes on two cores. The bundled model had more of the same: MODEL_CARD.md beside it has the command.
     "tales": {
         "steps": 1200,

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gptlib.corpora import Corpus
+from gptlib.corpora import Corpus, PartFile, Source, TokenFiles
 from gptlib.model import GPT
-from gptlib.tokenizers import BPETokenizer, CharTokenizer, Tokenizer
+from gptlib.tokenizers import END_OF_TEXT, BPETokenizer, CharTokenizer, Tokenizer
+from gptlib.training.distributed import ALONE, Team
 
 
 @dataclass(frozen=True)
@@ -19,8 +20,8 @@ class TokenData:
     """One split of a corpus as token ids.
 
     Args:
-        ids: (N,) int32. A corpus of documents is laid out as end-of-text, document, end-of-text, document, …,
-            end-of-text.
+        ids: (N,) int32; or int16, which are then read as unsigned. A corpus of documents is laid out as end-of-text,
+            document, end-of-text, document, …, end-of-text.
         starts: (M,) int64, where a window may begin; anywhere if None. Documents that fit into a window are always read
             from their start, as they will be when the model is used.
     """
@@ -28,8 +29,29 @@ class TokenData:
     ids: Tensor
     starts: Tensor | None = None
 
-    def batch(self, step: int, batch_size: int, length: int, seed: int) -> tuple[Tensor, Tensor]:
+    @classmethod
+    def on_disk(cls, part: PartFile, length: int) -> TokenData:
+        """Ids that stay in their file; a window copies its own, and no more."""
+        signed = part.ids.view(f"i{part.ids.dtype.itemsize}")  # PyTorch reads few of the unsigned kinds
+        together = part.starts is not None and part.longest <= length
+        return cls(torch.from_numpy(signed), torch.from_numpy(part.starts) if together else None)
+
+    def read(self, places: Tensor | slice) -> Tensor:
+        """The ids at some places, int64."""
+        ids = self.ids[places].long()
+        return ids & 0xFFFF if self.ids.dtype == torch.int16 else ids
+
+    def batch(
+        self, step: int, batch_size: int, length: int, seed: int, rows: slice = slice(None)
+    ) -> tuple[Tensor, Tensor]:
         """Windows for one step: the same for the same `seed` and `step`, whatever was drawn before.
+
+        Args:
+            step: number of the batch.
+            batch_size: windows, B.
+            length: tokens a window.
+            seed: of the run.
+            rows: read only these of the B windows, the share of one of several processes.
 
         Returns:
             inputs and targets, both (B, length) int64; a target is the token that follows its input.
@@ -39,9 +61,9 @@ class TokenData:
         if self.starts is None:
             begin = torch.randint(last + 1, (batch_size,), generator=generator)  # (B,)
         else:
-            usable = self.starts[self.starts <= last]
-            begin = usable[torch.randint(len(usable), (batch_size,), generator=generator)]
-        windows = self.ids[begin[:, None] + torch.arange(length + 1)].long()  # (B, length + 1)
+            usable = int(torch.searchsorted(self.starts, last, right=True))
+            begin = self.starts[torch.randint(usable, (batch_size,), generator=generator)]
+        windows = self.read(begin[rows, None] + torch.arange(length + 1))  # (B, length + 1)
         return windows[:, :-1].contiguous(), windows[:, 1:].contiguous()
 
     def windows(self, length: int) -> list[tuple[int, int]]:
@@ -66,21 +88,66 @@ def tokenizer_for(
     Raises:
         ValueError: for an unknown kind.
     """
+    if _takes_characters(kind, corpus.separator):
+        return CharTokenizer.train(corpus.train + corpus.validation + corpus.test)
+    return BPETokenizer.train(corpus.train[:sample], vocab_size, special_tokens=(corpus.separator or END_OF_TEXT,))
+
+
+def tokenizer_from(
+    source: Source, kind: str = "auto", *, vocab_size: int = 1024, sample: int = 2_000_000
+) -> BPETokenizer | CharTokenizer:
+    """As `tokenizer_for`, and with the same result, for a text that need not fit into memory.
+
+    Raises:
+        ValueError: for an unknown kind, or characters of a text that has no end.
+    """
+    if _takes_characters(kind, source.separator):
+        if source.streams:
+            raise ValueError(f"the characters of {source.name!r} are not known before all is read; use a bpe tokenizer")
+        characters: set[str] = set()
+        for _, piece in source.pieces():
+            characters.update(piece)
+        characters.update(source.separator or "")
+        return CharTokenizer.train("".join(characters))
+    end, learned_from, length = source.separator or "", [], 0
+    for part, piece in source.pieces():
+        if part == "train":
+            learned_from += [piece, end]
+            length += len(piece) + len(end)
+        if length >= sample:
+            break
+    text = "".join(learned_from)[:sample]
+    return BPETokenizer.train(text, vocab_size, special_tokens=(source.separator or END_OF_TEXT,))
+
+
+def _takes_characters(kind: str, separator: str | None) -> bool:
     if kind not in ("auto", "char", "bpe"):
         raise ValueError(f"tokenizer={kind!r} is unknown; choose auto, char or bpe")
-    if kind == "char" or (kind == "auto" and corpus.separator is None):
-        return CharTokenizer.train(corpus.train + corpus.validation + corpus.test)
-    special = (corpus.separator,) if corpus.separator else ()
-    return BPETokenizer.train(corpus.train[:sample], vocab_size, special_tokens=special or ("<|endoftext|>",))
+    return kind == "char" or (kind == "auto" and separator is None)
 
 
-def tokenize_corpus(corpus: Corpus, tokenizer: Tokenizer, length: int) -> tuple[TokenData, TokenData]:
+def tokenize_corpus(corpus: Corpus | TokenFiles, tokenizer: Tokenizer, length: int) -> tuple[TokenData, TokenData]:
     """The training and the validation split as ids, fit for windows of `length` tokens.
 
     Raises:
-        ValueError: if a split has fewer than `length` + 1 tokens.
+        ValueError: if a split has fewer than `length` + 1 tokens, or its ids were made by another tokenizer.
     """
-    return _split(corpus, "train", tokenizer, length), _split(corpus, "validation", tokenizer, length)
+    if isinstance(corpus, TokenFiles):
+        if tokenizer.vocab_size != corpus.tokenizer.vocab_size:
+            raise ValueError(
+                f"the ids in {corpus.folder} are of a tokenizer with {corpus.tokenizer.vocab_size} tokens and not "
+                f"{tokenizer.vocab_size}; use its own, which is the corpus's .tokenizer"
+            )
+        train, validation = TokenData.on_disk(corpus.train, length), TokenData.on_disk(corpus.validation, length)
+    else:
+        train, validation = _split(corpus, "train", tokenizer, length), _split(corpus, "validation", tokenizer, length)
+    for name, data in (("train", train), ("validation", validation)):
+        if len(data.ids) < length + 1:
+            raise ValueError(
+                f"the {name} split of {corpus.name!r} has {len(data.ids)} tokens, and a window needs {length + 1} "
+                "(n_positions + 1); use a longer text or a smaller n_positions"
+            )
+    return train, validation
 
 
 def _split(corpus: Corpus, name: str, tokenizer: Tokenizer, length: int) -> TokenData:
@@ -91,11 +158,6 @@ def _split(corpus: Corpus, name: str, tokenizer: Tokenizer, length: int) -> Toke
     if end_id is not None and not text.endswith(corpus.separator or ""):
         text = f"{text}{corpus.separator}"
     ids = torch.tensor(tokenizer.encode(text), dtype=torch.int32)  # (N,)
-    if len(ids) < length + 1:
-        raise ValueError(
-            f"the {name} split of {corpus.name!r} has {len(ids)} tokens, and a window needs {length + 1} "
-            "(n_positions + 1); use a longer text or a smaller n_positions"
-        )
     if end_id is None:
         return TokenData(ids)
     starts = torch.eq(ids, end_id).nonzero()[:, 0]  # (M + 1,): the last one ends the last document
@@ -111,6 +173,7 @@ def evaluate(
     max_windows: int | None = None,
     batch_tokens: int = 8192,
     context: AbstractContextManager[Any] | None = None,
+    team: Team = ALONE,
 ) -> float:
     """Mean loss in nats per token, each token predicted once.
 
@@ -120,29 +183,43 @@ def evaluate(
         max_windows: measure on this many windows, spread evenly over the split, and not on all.
         batch_tokens: tokens computed at a time.
         context: precision, for example `autocast("cuda")`; fp32 if None.
+        team: processes that share the work out; all of them must ask.
     """
     length = model.config.n_positions
     windows = data.windows(length)
     if max_windows is not None and len(windows) > max_windows:
         windows = [windows[i * len(windows) // max_windows] for i in range(max_windows)]
-    windows.sort(key=lambda window: window[1])  # windows of like length share a batch, so little of it is padding
+    batches = _batches(windows, batch_tokens)
+    mine = batches[team.rows]
+    # A model that is cut into parts computes only if all processes do: equally often, then, and the rest for nothing.
+    idle = [batches[0]] * (-(-len(batches) // team.size) - len(mine))
     device = model.token_embedding.weight.device
     training = model.training
     model.eval()
-    total, count = 0.0, 0
+    total = torch.zeros(2, dtype=torch.float64)  # summed losses, and how many
     with context or nullcontext():
-        at = 0
-        while at < len(windows):
-            rows = windows[at : at + max(1, batch_tokens // windows[min(at + 64, len(windows) - 1)][1])]
+        for rows, counts in [*((rows, True) for rows in mine), *((rows, False) for rows in idle)]:
             longest = max(n for _, n in rows)
             inputs = torch.zeros(len(rows), longest, dtype=torch.int64)
             targets = torch.full((len(rows), longest), -1)
             for row, (begin, n) in enumerate(rows):
-                inputs[row, :n] = data.ids[begin : begin + n]
-                targets[row, :n] = data.ids[begin + 1 : begin + n + 1]
+                inputs[row, :n] = data.read(slice(begin, begin + n))
+                targets[row, :n] = data.read(slice(begin + 1, begin + n + 1))
             _, loss = model(inputs.to(device), targets.to(device))
-            n_targets = sum(n for _, n in rows)
             assert loss is not None
-            total, count, at = total + loss.item() * n_targets, count + n_targets, at + len(rows)
+            if counts:
+                n_targets = sum(n for _, n in rows)
+                total += torch.tensor([loss.item() * n_targets, n_targets], dtype=torch.float64)
     model.train(training)
-    return total / count
+    loss_sum, n_targets = team.sum(total).tolist()
+    return float(loss_sum / n_targets)
+
+
+def _batches(windows: list[tuple[int, int]], batch_tokens: int) -> list[list[tuple[int, int]]]:
+    """Windows of like length together, so that little of a batch is padding."""
+    windows = sorted(windows, key=lambda window: window[1])
+    batches, at = [], 0
+    while at < len(windows):
+        batches.append(windows[at : at + max(1, batch_tokens // windows[min(at + 64, len(windows) - 1)][1])])
+        at += len(batches[-1])
+    return batches

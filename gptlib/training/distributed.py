@@ -1,32 +1,40 @@
-"""Several processes as one run: each computes its rows of every batch, and their gradients are averaged."""
+"""Several processes as one run: each computes its rows of every batch, and PyTorch averages their gradients."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+# A process waits so long for another one, which may be writing a text, saving or sitting out a pause. One that has
+# ended is noticed at once.
+PATIENCE = timedelta(hours=12)
 
 
 @dataclass(frozen=True)
 class Team:
     """The processes of a run, as one of them sees it; `Team()` is a run of one process.
 
-    Every process reads the same batches and computes its own rows; averaged over equally many rows each, loss and
-    gradient are those of one process. So all take the same step, and only the first evaluates, prints and writes.
-    Gradients are averaged after the backward pass. PyTorch's DistributedDataParallel does it during the pass, which is
-    faster and harder to read.
+    Every process draws the same batches and computes its own rows; averaged over equally many rows each, loss and
+    gradient are those of one process, so all take the same step. Either each holds the whole model
+    (`DistributedDataParallel`: the averages are formed while the backward pass still goes on), or each holds a part of
+    every weight, of its gradient and of the optimizer's state, and all lend each other the weights of the block at hand
+    (`fully_shard`, known as FSDP2).
 
     Args:
         rank: of this process, 0 for the first.
         size: how many processes there are.
         local_rank: which of the processes on this machine it is, and so which of its GPUs it has.
 
-    Source: Li et al., "PyTorch Distributed: Experiences on Accelerating Data Parallel Training" (2020).
+    Source: Li et al., "PyTorch Distributed: Experiences on Accelerating Data Parallel Training" (2020); Zhao et al.,
+    "PyTorch FSDP: Experiences on Scaling Fully Sharded Data Parallel" (2023).
     """
 
     rank: int = 0
@@ -47,8 +55,13 @@ class Team:
 
     @property
     def leads(self) -> bool:
-        """Whether this process evaluates, prints and writes."""
+        """Whether this process prints and writes."""
         return self.rank == 0
+
+    @property
+    def rows(self) -> slice:
+        """Which rows of a batch are this process's: every `size`-th."""
+        return slice(self.rank, None, self.size)
 
     def device(self, name: str) -> str:
         """The device of this process: with several GPUs, each has its own."""
@@ -56,16 +69,21 @@ class Team:
             return f"cuda:{self.local_rank}"
         return name
 
-    def check_batch(self, batch_size: int) -> None:
-        """Refuse a batch that cannot be shared out evenly.
+    def check(self, batch_size: int, shard: bool) -> None:
+        """Refuse what cannot be shared out.
 
         Raises:
-            ValueError: if `batch_size` is not a multiple of the number of processes.
+            ValueError: if `batch_size` is not a multiple of the number of processes, or one process is to `shard`.
         """
         if batch_size % self.size:
             below = batch_size // self.size * self.size
             near = " or ".join(str(n) for n in (below, below + self.size) if n)
             raise ValueError(f"batch_size={batch_size} cannot be shared evenly by {self.size} processes; try {near}")
+        if shard and self.size == 1:
+            raise ValueError(
+                "one process has nobody to share its weights with; start several with torchrun, or leave out --shard "
+                "(shard=True)"
+            )
 
     @contextmanager
     def together(self, device: str) -> Iterator[None]:
@@ -77,67 +95,95 @@ class Team:
         if self.size == 1:
             yield
             return
-        on_gpu = torch.device(device).type == "cuda"
-        if on_gpu:
+        if torch.device(device).type == "cuda":
             torch.cuda.set_device(device)
-        dist.init_process_group("nccl" if on_gpu else "gloo", rank=self.rank, world_size=self.size)
+        # No backend is named: tensors on a GPU go by NCCL, and those on the CPU by Gloo.
+        dist.init_process_group(rank=self.rank, world_size=self.size, timeout=PATIENCE)
         try:
             yield
         except RuntimeError as error:
             if not _says_that_another_is_gone(error):
                 raise
             raise ConnectionError(
-                f"process {self.rank} of {self.size}: another process of this run has ended, so this one stops; the "
-                "last checkpoint is whole, and the same command with --resume (resume=True) goes on from it"
+                f"process {self.rank} of {self.size}: another process of this run has ended, so this one stops; what "
+                "was saved last is whole, and the same command with --resume (resume=True) goes on from there"
             ) from None
         finally:
             dist.destroy_process_group()
 
-    def share(self, rows: Tensor) -> Tensor:
-        """This process's rows of a batch: (B, …) -> (B / size, …)."""
-        return rows[self.rank :: self.size]
+    def place(self, model: nn.Module, device: str, shard: bool) -> None:
+        """Move the model to the device of this process; with `shard`, this process's part of every weight.
 
-    def average_gradients(self, model: nn.Module) -> None:
-        """Replace every gradient by its average over all processes, in one message."""
-        if self.size == 1:
+        A block is moved and cut before the next one is, so that the device never holds the whole model.
+        """
+        if not shard:
+            model.to(device)
             return
-        gradients = [p.grad for p in model.parameters() if p.grad is not None]
-        together = self.mean(torch.cat([gradient.flatten() for gradient in gradients]))  # (n_parameters,)
-        parts = torch.split(together, [gradient.numel() for gradient in gradients])
-        for gradient, part in zip(gradients, parts, strict=True):
-            gradient.copy_(part.view_as(gradient))
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard
+
+        for tensor in model.state_dict().values():
+            dist.broadcast(tensor, 0)
+        mesh = init_device_mesh(torch.device(device).type, (self.size,))
+        for block in model.blocks:  # type: ignore[union-attr]
+            fully_shard(block, mesh=mesh)  # its weights are whole while it computes, and only then
+        fully_shard(model, mesh=mesh)
+
+    def averaging(self, model: nn.Module, shard: bool) -> nn.Module:
+        """The model in the form whose backward pass leaves every process with the average gradient.
+
+        Every process begins with the weights of the first.
+        """
+        if self.size == 1 or shard:
+            return model  # what is cut into parts averages by itself
+        from torch.nn.parallel import DistributedDataParallel
+
+        return DistributedDataParallel(model, gradient_as_bucket_view=True)
 
     def mean(self, value: Tensor) -> Tensor:
         """The average of a tensor over all processes."""
+        return self.sum(value) / self.size
+
+    def sum(self, value: Tensor) -> Tensor:
+        """The sum of a tensor over all processes."""
         if self.size > 1:
             dist.all_reduce(value)
-            value /= self.size
         return value
 
-    def any(self, here: bool, device: str) -> bool:
-        """Whether it is so in one of the processes; all get the same answer."""
-        if self.size == 1:
-            return here
-        there = torch.tensor(float(here), device=device)
-        dist.all_reduce(there)
-        return there.item() > 0
+    def any(self, *here: bool) -> list[bool]:
+        """For each of several things, whether it is so in one of the processes; all get the same answers."""
+        return [count > 0 for count in self.sum(torch.tensor(here, dtype=torch.int64)).tolist()]
 
-    def weights_of_first(self, model: nn.Module) -> None:
-        """Give every process's model the weights of the first one's."""
-        if self.size > 1:
-            for tensor in model.state_dict().values():
-                dist.broadcast(tensor, 0)
-
-    def number_of_first(self, number: float | None, device: str) -> float | None:
-        """The first process's number, or None."""
-        if self.size == 1:
-            return number
-        told = torch.tensor(torch.nan if number is None else number, dtype=torch.float64, device=device)
-        dist.broadcast(told, 0)
-        return None if told.isnan() else told.item()
+    def equal(self, number: int) -> bool:
+        """Whether all processes have the same number."""
+        return self.sum(torch.tensor([number, number**2])).tolist() == [self.size * number, self.size * number**2]
 
 
 ALONE = Team()
+
+
+def gradients_add_up(forward: Any, more: bool) -> AbstractContextManager[Any]:
+    """For a pass of several whose gradients add up: while `more` are to come, averaging over processes can wait."""
+    return forward.no_sync() if more and hasattr(forward, "no_sync") else nullcontext()
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """The whole of a tensor of which each process holds a part; all processes must ask. Another one stays as it is."""
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
+def held(tensor: Tensor) -> Tensor:
+    """What this process holds of a tensor: its part, or all of it."""
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
+
+
+def cut_like(value: Tensor, other: Tensor) -> Tensor:
+    """A whole tensor, cut into the processes' parts if `other` is."""
+    if not hasattr(other, "placements"):
+        return value
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(value, other.device_mesh, other.placements, src_data_rank=None)  # type: ignore[attr-defined]
 
 
 def _says_that_another_is_gone(error: RuntimeError) -> bool:

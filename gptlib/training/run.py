@@ -11,13 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gptlib.corpora import Corpus, TokenFiles
 from gptlib.model import GPT
 from gptlib.tokenizers import Tokenizer
 from gptlib.training import checkpoint as files
 from gptlib.training.config import TrainConfig
+from gptlib.training.distributed import ALONE, Team, cut_like, held
 
 # Settings that change how fast or how closely watched a run is, and not what it learns.
-FREE = {"device", "precision", "compile", "eval_every", "eval_windows", "save_every", "log_every"}
+FREE = {"device", "precision", "compile", "shard", "eval_every", "eval_windows", "save_every", "log_every"}
 
 
 @dataclass
@@ -32,7 +34,7 @@ class State:
 
 
 class Run:
-    """A run and its folder; without a folder nothing is written, and with `writes` off it is only read."""
+    """A run and its folder; without a folder nothing is written, and of several processes only the first writes."""
 
     def __init__(
         self,
@@ -40,14 +42,14 @@ class Run:
         model: GPT,
         tokenizer: Tokenizer,
         config: TrainConfig,
-        corpus: str,
+        corpus: Corpus | TokenFiles,
         precision: str,
         device: str,
-        writes: bool = True,
+        team: Team = ALONE,
     ) -> None:
         self.folder, self.model, self.tokenizer = folder, model, tokenizer
         self.config, self.corpus, self.precision, self.device = config, corpus, precision, device
-        self.writes = writes
+        self.team = team
         self.log: list[dict[str, Any]] = []
         self.best: dict[str, Tensor] | None = None
 
@@ -55,14 +57,26 @@ class Run:
         """Begin a new run, or take up the one in the folder.
 
         Raises:
-            ValueError: if the folder holds a run and `resume` is off, or another run than this one.
+            ValueError: if the folder holds a run and `resume` is off, or another run than this one, or for some of the
+                processes another state than for the others.
         """
+        state = self._start(optimizers, resume, say)
+        if not self.team.equal(state.step):
+            raise ValueError(
+                f"not all processes see the same run in {self.folder} (process {self.team.rank}: step {state.step}); "
+                "several machines need a folder that they share"
+            )
+        if state.step and not self.team.leads:  # the first one goes on drawing where it was
+            torch.manual_seed(self.config.seed + self.team.rank + self.team.size * state.step)
+        return state
+
+    def _start(self, optimizers: list[torch.optim.Optimizer], resume: bool, say: Callable[[str], None]) -> State:
         if self.folder is None:
             return State()
         if self.folder.exists() and not self.folder.is_dir():
             raise ValueError(f"{self.folder} is a file; name a folder for the run")
         path = self.folder / files.CHECKPOINT
-        if not path.exists() and not self.writes:
+        if not path.exists() and not self.team.leads:
             return State()
         if not path.exists():
             self._refuse_to_overwrite()
@@ -87,7 +101,9 @@ class Run:
         files.load_weights(self.model, model_weights, str(path))
         files.unpack_optimizers(optimizers, tensors)
         if self.config.keep == "best" and state.best is not None:
-            self.best, _ = files.read_tensors(self.folder / files.WEIGHTS)
+            best, _ = files.read_tensors(self.folder / files.WEIGHTS)
+            own = files.named_weights(self.model)
+            self.best = {name: held(cut_like(tensor, own[name])).cpu() for name, tensor in best.items()}
         torch.set_rng_state(tensors["rng"])
         if "rng.cuda" in tensors and self.device.startswith("cuda"):
             torch.cuda.set_rng_state(tensors["rng.cuda"], self.device)
@@ -95,10 +111,15 @@ class Run:
         lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
         entries = [json.loads(line) for line in lines if line.endswith("}")]
         self.log = [entry for entry in entries if entry["step"] <= state.step]
-        if self.writes:
+        if self.team.leads:
             log.write_text("".join(json.dumps(e) + "\n" for e in self.log), encoding="utf-8")
         say(f"resuming at step {state.step} of {self.config.steps}")
         return state
+
+    @property
+    def _has_a_part(self) -> bool:
+        """Whether this process has a part in writing: the first, and all where each has a part of the weights."""
+        return self.team.leads or self.config.shard
 
     def _refuse_to_overwrite(self) -> None:
         assert self.folder is not None
@@ -116,7 +137,7 @@ class Run:
 
     def _check_same_run(self, metadata: dict[str, str], say: Callable[[str], None]) -> None:
         then = {**json.loads(metadata["config"]), "corpus": metadata["corpus"]}
-        now = {**self.config.to_dict(), "corpus": self.corpus}
+        now = {**self.config.to_dict(), "corpus": self.corpus.name}
         then_model, now_model = json.loads(metadata["model"]), self.model.config.to_dict()
         for old, new in ((then_model, now_model), (then, now)):
             for name in sorted(new.keys() - FREE):
@@ -125,6 +146,13 @@ class Run:
                         f"the run in {self.folder} has {name}={old.get(name)!r} and this one {name}={new[name]!r}; "
                         "resume with the same settings, or choose another folder"
                     )
+        text_then = metadata.get("corpus_sha256", self.corpus.sha256)  # earlier runs did not write it down
+        if text_then != self.corpus.sha256:
+            raise ValueError(
+                f"the text of {self.corpus.name!r} has changed since the run in {self.folder} began (SHA-256 "
+                f"{text_then[:12]}… then, {self.corpus.sha256[:12]}… now); bring the old text back, or choose another "
+                "folder"
+            )
         here = {"precision": self.precision, "threads": str(torch.get_num_threads()), "device": self.device}
         for name, value in here.items():
             if metadata[name] != value:
@@ -133,27 +161,33 @@ class Run:
     def write_log(self, entry: dict[str, Any]) -> None:
         """Add a line to the log."""
         self.log.append(entry)
-        if self.folder is not None and self.writes:
+        if self.folder is not None and self.team.leads:
             with (self.folder / files.LOG).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(entry) + "\n")
 
     def keep_weights(self) -> None:
         """Remember the weights of this step as the best so far."""
-        self.best = {name: tensor.clone() for name, tensor in files.weights_of(self.model).items()}
-        if self.folder is not None:
-            files.write_tensors(self.folder / files.WEIGHTS, self.best, {"format": "pt"})
+        own = files.named_weights(self.model)
+        self.best = {name: held(tensor).detach().to("cpu", copy=True) for name, tensor in own.items()}
+        if self.folder is not None and self._has_a_part:
+            weights = files.weights_of(self.model)
+            if self.team.leads:
+                files.write_tensors(self.folder / files.WEIGHTS, weights, {"format": "pt"})
 
     def restore_best(self) -> None:
         """Give the model the weights of the best validation loss, where the run keeps them."""
         if self.best is not None:
-            files.load_weights(self.model, self.best, "the best step's weights")
+            for name, tensor in files.named_weights(self.model).items():
+                held(tensor).detach().copy_(self.best[name])
 
     def save(self, optimizers: list[torch.optim.Optimizer], state: State) -> None:
         """Replace the checkpoint by the present state, in one move."""
-        if self.folder is None or not self.writes:
+        if self.folder is None or not self._has_a_part:
             return
         tensors = {f"model.{name}": tensor for name, tensor in files.weights_of(self.model).items()}
         tensors |= files.pack_optimizers(optimizers)
+        if not self.team.leads:
+            return
         tensors["rng"] = torch.get_rng_state()
         if self.device.startswith("cuda"):
             tensors["rng.cuda"] = torch.cuda.get_rng_state(self.device)
@@ -161,7 +195,8 @@ class Run:
             "state": json.dumps(asdict(state)),
             "config": json.dumps(self.config.to_dict()),
             "model": json.dumps(self.model.config.to_dict()),
-            "corpus": self.corpus,
+            "corpus": self.corpus.name,
+            "corpus_sha256": self.corpus.sha256,
             "precision": self.precision,
             "threads": str(torch.get_num_threads()),
             "device": self.device,
@@ -170,10 +205,12 @@ class Run:
 
     def finish(self, result: dict[str, Any]) -> None:
         """Write the final weights, then the result, whose presence says that the run is finished."""
-        if self.folder is None or not self.writes:
+        if self.folder is None or not self._has_a_part:
             return
-        files.save_model(self.folder, self.model, self.tokenizer)
-        files.write_json(self.folder / files.RESULT, result)
+        weights = files.weights_of(self.model)
+        if self.team.leads:
+            files.save_model(self.folder, self.model.config, weights, self.tokenizer)
+            files.write_json(self.folder / files.RESULT, result)
 
     def result(self) -> dict[str, Any] | None:
         """The result of a run that an earlier process finished."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gptlib.training.config import TrainConfig
+from gptlib.training.distributed import whole
 
 
 def learning_rate_at(step: int, config: TrainConfig) -> float:
@@ -61,4 +62,4 @@ def set_learning_rate(optimizers: list[torch.optim.Optimizer], rate: float) -> N
 
 def clip_gradient(model: nn.Module, limit: float) -> Tensor:
     """Scale the whole gradient down to norm `limit` if it is longer (0: never); returns the norm before, a scalar."""
-    return nn.utils.clip_grad_norm_(model.parameters(), limit if limit > 0 else math.inf)
+    return whole(nn.utils.clip_grad_norm_(model.parameters(), limit if limit > 0 else math.inf))

@@ -1172,7 +1172,7 @@ say(
 # torchrun --nproc-per-node=4 -m gptlib train --corpus tinyshakespeare --preset shakespeare-gpu --out runs/shakespeare
 # ```
 #
-# Only the first process evaluates, prints and writes. If one of them dies, the others stop and say so, and the same command with `--resume` goes on from the last checkpoint. It works with CPUs too, which is how the course tests it; on one machine's CPU it gains nothing. This is for models that fit into one GPU; a later lesson is about those that do not.
+# Only the first process prints and writes. If one of them dies, the others stop and say so, and the same command with `--resume` goes on from the last checkpoint, with as many processes as you like. It works with CPUs too, which is how the course tests it; on one machine's CPU it gains nothing. A model that one GPU cannot hold is cut into parts with `--shard`: each process keeps a part of every weight, and they lend each other the block at hand. `docs/many-gpus.md` has the commands, also for several machines.
 
 # %% name="shared_rows"
 from gptlib.training.distributed import Team
@@ -1180,11 +1180,11 @@ from gptlib.training.distributed import Team
 rows, answers = windows_at(0)[:, :-1], windows_at(0)[:, 1:].contiguous()
 whole = gradient(model, [(rows, answers)], [1.0])
 team = [Team(rank, 4) for rank in range(4)]  # as torchrun would tell four processes
-shares = [gradient(model, [(each.share(rows), each.share(answers))], [1.0]) for each in team]
+shares = [gradient(model, [(rows[each.rows], answers[each.rows])], [1.0]) for each in team]
 difference = ((sum(shares) / 4 - whole).norm() / whole.norm()).item()
 say(
     "Four processes with {n} rows each: their average differs from the whole batch's gradient by {d:.0e} of its length.",
-    n=len(team[0].share(rows)),
+    n=len(rows[team[0].rows]),
     d=near(difference, 0, 1e-4),
 )
 
@@ -1201,14 +1201,14 @@ from gptlib.training import data, learning_rate_at, loop
 from gptlib.training.step import clip_gradient
 
 source = inspect.getsource(loop.train)
-middle = source[source.index("        while state.step") : source.index("            state.step += 1")]
+middle = source[source.index("            while state.step") : source.index("                state.step += 1")]
 print(textwrap.dedent(middle))
 for function in (loop._accumulate, learning_rate_at, clip_gradient, data.TokenData.batch):
     code = inspect.getsource(function)
     print("\n" + textwrap.dedent(code.split('"""')[0].rstrip() + code.rsplit('"""', 1)[1].rstrip()))
 
 # %% [markdown] name="library_explained"
-# It has accumulation and precision around the loss, and shares rows and averages gradients where there are several processes; everything else in that room is for stopping, watching and writing down. Is it the same? The loop of this lesson, with the trainer's batches, against `train` with the same settings:
+# It has accumulation and precision around the loss, and where there are several processes each takes its rows, and PyTorch averages the gradients during the backward pass; everything else in that room is for stopping, watching and writing down. Is it the same? The loop of this lesson, with the trainer's batches, against `train` with the same settings:
 
 # %% name="library_equal"
 from gptlib.training import tokenize_corpus

@@ -15,7 +15,7 @@ from gptlib import GPT, CharTokenizer, load_model, load_tokenizer
 from gptlib.corpora import Corpus
 from gptlib.training import Progress, TokenData, evaluate, tokenize_corpus
 from gptlib.training import loop as room
-from gptlib.training.checkpoint import read_tensors
+from gptlib.training.checkpoint import read_tensors, write_tensors
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -314,7 +314,16 @@ def test_a_checkpoint_of_another_shape_or_corpus_is_refused(small, tmp_path) -> 
     other = dataclasses.replace(small, corpus=dataclasses.replace(small.corpus, name="prose"))
     with pytest.raises(ValueError, match=r"has corpus='verse' and this one corpus='prose'"):
         other.train(tmp_path, resume=True)
+    for part in ("train", "validation"):
+        text = getattr(small.corpus, part).replace("dog", "hog", 1)
+        changed = dataclasses.replace(small, corpus=dataclasses.replace(small.corpus, **{part: text}))
+        with pytest.raises(ValueError, match=r"the text of 'verse' has changed since the run in .* began \(SHA-256"):
+            changed.train(tmp_path, resume=True)
     assert contents(tmp_path) == before
+    tensors, metadata = read_tensors(tmp_path / "checkpoint.safetensors")
+    assert metadata.pop("corpus_sha256") == small.corpus.sha256
+    write_tensors(tmp_path / "checkpoint.safetensors", tensors, metadata)  # as earlier versions wrote it
+    assert small.train(tmp_path, resume=True)[1].finished
 
 
 def test_what_does_not_change_the_result_may_change(small, tmp_path, weights) -> None:

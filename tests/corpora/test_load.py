@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gptlib import corpora, tales
-from gptlib.corpora import Corpus, cache_folder, load_corpus
+from gptlib import tales
+from gptlib.corpora import Corpus, cache_folder, downloads, load_corpus
+from gptlib.corpora.files import python_source
 
 END = "<|endoftext|>"
 PLAY = "First Citizen:\nBefore we proceed any further, hear me speak.\n\n" * 200
@@ -23,7 +24,7 @@ PLAY = "First Citizen:\nBefore we proceed any further, hear me speak.\n\n" * 200
 def cache(tmp_path, monkeypatch) -> Path:
     """An empty cache folder, and a small play in place of the large one."""
     monkeypatch.setenv("GPTLIB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(corpora, "SHAKESPEARE_SHA256", hashlib.sha256(PLAY.encode()).hexdigest())
+    monkeypatch.setattr(downloads, "SHAKESPEARE_SHA256", hashlib.sha256(PLAY.encode()).hexdigest())
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path / "cache"
@@ -55,7 +56,7 @@ class Server:
 @pytest.fixture
 def server(cache, monkeypatch) -> Iterator[Server]:
     server = Server()
-    monkeypatch.setattr(corpora, "SHAKESPEARE_URL", server.url)
+    monkeypatch.setattr(downloads, "SHAKESPEARE_URL", server.url)
     yield server
     server.http.shutdown()
     server.http.server_close()
@@ -93,7 +94,7 @@ def test_ctrl_c_leaves_nothing(cache, server, monkeypatch):
     def interrupt(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(corpora.os, "replace", interrupt)
+    monkeypatch.setattr(downloads.os, "replace", interrupt)
     with pytest.raises(KeyboardInterrupt):
         load_corpus("tinyshakespeare")
     assert list((cache / "tinyshakespeare").iterdir()) == []
@@ -140,7 +141,7 @@ def test_a_cache_that_cannot_be_written(cache, server):
 
 
 def test_the_real_play():
-    places = [Path(os.environ.get("GPTLIB_CACHE", "")), Path(__file__).parents[2] / "shared" / "data"]
+    places = [Path(os.environ.get("GPTLIB_CACHE", "")), Path(__file__).parents[3] / "shared" / "data"]
     folder = next((place for place in places if (place / "tinyshakespeare" / "input.txt").is_file()), None)
     if folder is None:
         pytest.skip("tinyshakespeare is not in the cache")
@@ -207,14 +208,14 @@ def test_python_is_the_source_of_the_standard_library():
 def test_what_is_not_source_is_left_out(tmp_path):
     for name in ("a.py", "site-packages/b.py", "x/test/c.py", "x/d.py", "e.txt", "_sysconfigdata_linux.py"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(f"# {name}")
+        (tmp_path / name).write_text(f"# {name}" + " " * 100 * (name == "a.py"))
     (tmp_path / "latin.py").write_bytes("# -*- coding: latin-1 -*-\n# naïve".encode("latin-1"))
     (tmp_path / "broken.py").write_bytes(b"# \xff")
-    found = corpora._standard_library(tmp_path)
-    assert sorted(found) == ["a.py", "latin.py", "x/d.py"]
-    assert "naïve" in found["latin.py"]
+    found = [text for _, text in python_source("python", tmp_path).pieces()]
+    assert sorted(found)[1:] == ["# a.py" + " " * 100, "# x/d.py"]
+    assert "naïve" in sorted(found)[0]
     with pytest.raises(ValueError, match="no source files"):
-        corpora._standard_library(tmp_path / "site-packages" / "nothing")
+        python_source("python", tmp_path / "site-packages" / "nothing")
 
 
 # Files and folders
