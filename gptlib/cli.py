@@ -99,6 +99,7 @@ def train(
     """
     from gptlib.config import GPTConfig
     from gptlib.training import TrainConfig, choose_device, choose_precision
+    from gptlib.training.distributed import Team
 
     changes = {
         "steps": steps,
@@ -117,7 +118,8 @@ def train(
         **{name: value for name, value in changes.items() if value is not None},
     )
     shape = GPTConfig.preset(preset)
-    choose_precision(choose_device(device).value, precision)  # a wrong name is said before the corpus is read
+    mine = Team.from_environment().device(device)
+    choose_precision(choose_device(mine).value, precision)  # a wrong name is said before the corpus is read
 
     import torch
 

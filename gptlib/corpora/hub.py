@@ -85,8 +85,8 @@ def _texts(name: str, rows: Any, column: str) -> Iterator[str]:
     for row in rows:
         if chosen is None:
             texts = [key for key, value in row.items() if isinstance(value, str)]
-            chosen = column or ("text" if "text" in texts else next(iter(texts), ""))
-            if chosen not in texts:
+            chosen = column or ("text" if "text" in row else next(iter(texts), ""))
+            if chosen not in texts and row.get(chosen, 0) is not None:  # a text may be missing in the first row
                 have = f"its text columns are {', '.join(texts)}" if texts else "it has no text column"
                 raise ValueError(f"{name!r}: column {column!r} is not one of text; {have}")
         if row[chosen] and row[chosen].strip():

@@ -110,8 +110,7 @@ def _open(folder: Path, part: str, header: dict[str, Any], again: str) -> PartFi
         size = (folder / name).stat().st_size if (folder / name).exists() else 0
         if size != count * dtype.itemsize:
             raise ValueError(f"{folder / name} has {size:,} bytes and not {count * dtype.itemsize:,}; {again}")
-        # Copy-on-write, since PyTorch wants memory that it may write to. Nobody does.
-        found.append(np.memmap(folder / name, dtype, "c") if count else np.empty(0, dtype))
+        found.append(np.memmap(folder / name, dtype, "r") if count else np.empty(0, dtype))
     return PartFile(found[0], found[1] if len(found) > 1 else None, told["longest"])
 
 

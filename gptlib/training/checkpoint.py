@@ -21,9 +21,23 @@ CONFIG, TOKENIZER, WEIGHTS = "config.json", "tokenizer.json", "model.safetensors
 CHECKPOINT, LOG, RESULT = "checkpoint.safetensors", "log.jsonl", "result.json"
 
 
-def weights_of(model: GPT) -> dict[str, Tensor]:
-    """Parameters by name, whole and on the CPU; an output map that is tied to the token embedding is left out."""
-    return {name: whole(tensor.detach()).cpu().contiguous() for name, tensor in named_weights(model).items()}
+def weights_of(model: GPT, keep: bool = True) -> dict[str, Tensor]:
+    """Parameters by name, whole and on the CPU; an output map that is tied to the token embedding is left out.
+
+    Args:
+        model: of which each of several processes may hold a part; then all of them must ask.
+        keep: off, the result is empty, and never more than one tensor is held: for all processes but one.
+    """
+    return _whole_ones(named_weights(model), keep)
+
+
+def _whole_ones(tensors: dict[str, Tensor], keep: bool) -> dict[str, Tensor]:
+    found = {}
+    for name, tensor in tensors.items():
+        one = whole(tensor.detach())
+        if keep:
+            found[name] = one.cpu().contiguous()
+    return found
 
 
 def named_weights(model: GPT) -> dict[str, Tensor]:
@@ -58,8 +72,22 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Replace `path` by a safetensors file, in one move."""
-    _replace(path, lambda temporary: save_file(tensors, temporary, metadata))
+    """Replace `path` by a safetensors file, in one move.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    try:
+        _replace(path, lambda temporary: save_file(tensors, temporary, metadata))
+    except SafetensorError as error:
+        raise OSError(f"{path} could not be written ({error}); what was there before is whole") from None
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what processes that were killed while writing have left."""
+    for name in (CHECKPOINT, WEIGHTS):
+        for unfinished in folder.glob(f".{name}.*.tmp"):
+            unfinished.unlink(missing_ok=True)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -118,14 +146,15 @@ def read_config(folder: Path) -> GPTConfig:
     return GPTConfig.from_dict(values)
 
 
-def pack_optimizers(optimizers: list[torch.optim.Optimizer]) -> dict[str, Tensor]:
-    """The optimizers' state as named tensors: `optimizer.<number>.<parameter number>.<key>`."""
-    return {
-        f"optimizer.{i}.{number}.{key}": whole(value.detach()).cpu().contiguous()
+def pack_optimizers(optimizers: list[torch.optim.Optimizer], keep: bool = True) -> dict[str, Tensor]:
+    """The optimizers' state as named tensors: `optimizer.<number>.<parameter number>.<key>`; `keep` as above."""
+    tensors = {
+        f"optimizer.{i}.{number}.{key}": value
         for i, optimizer in enumerate(optimizers)
         for number, values in optimizer.state_dict()["state"].items()
         for key, value in values.items()
     }
+    return _whole_ones(tensors, keep)
 
 
 def unpack_optimizers(optimizers: list[torch.optim.Optimizer], tensors: dict[str, Tensor]) -> None:

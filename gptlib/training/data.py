@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -34,7 +35,9 @@ class TokenData:
         """Ids that stay in their file; a window copies its own, and no more."""
         signed = part.ids.view(f"i{part.ids.dtype.itemsize}")  # PyTorch reads few of the unsigned kinds
         together = part.starts is not None and part.longest <= length
-        return cls(torch.from_numpy(signed), torch.from_numpy(part.starts) if together else None)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # nobody writes
+            return cls(torch.from_numpy(signed), torch.from_numpy(part.starts) if together else None)
 
     def read(self, places: Tensor | slice) -> Tensor:
         """The ids at some places, int64."""

@@ -14,8 +14,18 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 # A process waits so long for another one, which may be writing a text, saving or sitting out a pause. One that has
-# ended is noticed at once.
-PATIENCE = timedelta(hours=12)
+# ended is noticed at once, unless its whole machine is gone.
+PATIENCE = timedelta(hours=1)
+
+# What Gloo and NCCL say of it.
+GONE = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Broken pipe",
+    "No route to host",
+    "imed out",
+    "remote process exited",
+)
 
 
 @dataclass(frozen=True)
@@ -64,10 +74,20 @@ class Team:
         return slice(self.rank, None, self.size)
 
     def device(self, name: str) -> str:
-        """The device of this process: with several GPUs, each has its own."""
-        if self.size > 1 and (name == "cuda" or (name == "auto" and torch.cuda.is_available())):
-            return f"cuda:{self.local_rank}"
-        return name
+        """The device of this process: with several GPUs, each has its own.
+
+        Raises:
+            ValueError: if all of several processes are to have one GPU.
+        """
+        if self.size == 1:
+            return name
+        if name.startswith("cuda:"):
+            raise ValueError(
+                f"device={name!r} would be that of all {self.size} processes; say cuda, and each has its own"
+            )
+        if name == "auto":  # an Apple GPU cannot take part
+            name = "cuda" if torch.cuda.is_available() else "cpu"
+        return f"cuda:{self.local_rank}" if name == "cuda" else name
 
     def check(self, batch_size: int, shard: bool) -> None:
         """Refuse what cannot be shared out.
@@ -101,15 +121,16 @@ class Team:
         dist.init_process_group(rank=self.rank, world_size=self.size, timeout=PATIENCE)
         try:
             yield
+            dist.barrier()  # a launcher takes the first end for the end of all, and the first process may be saving
         except RuntimeError as error:
-            if not _says_that_another_is_gone(error):
+            if not any(words in str(error) for words in GONE):
                 raise
             raise ConnectionError(
                 f"process {self.rank} of {self.size}: another process of this run has ended, so this one stops; what "
-                "was saved last is whole, and the same command with --resume (resume=True) goes on from there"
-            ) from None
-        finally:
-            dist.destroy_process_group()
+                "was saved last is whole, and the same command with --resume (resume=True) goes on from there "
+                f"({str(error).splitlines()[0]})"
+            ) from error
+        dist.destroy_process_group()  # not after an error: it would wait for the others
 
     def place(self, model: nn.Module, device: str, shard: bool) -> None:
         """Move the model to the device of this process; with `shard`, this process's part of every weight.
@@ -184,8 +205,3 @@ def cut_like(value: Tensor, other: Tensor) -> Tensor:
     from torch.distributed.tensor import distribute_tensor
 
     return distribute_tensor(value, other.device_mesh, other.placements, src_data_rank=None)  # type: ignore[attr-defined]
-
-
-def _says_that_another_is_gone(error: RuntimeError) -> bool:
-    words = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL", "remote process exited")
-    return isinstance(error, dist.DistError) or any(word in str(error) for word in words)

@@ -307,7 +307,10 @@ def _undisturbed(model: GPT) -> Iterator[None]:
 
 @contextmanager
 def _stop_signals() -> Iterator[threading.Event]:
-    """Ctrl-C and SIGTERM set the event, so that a step is never left half done; a second Ctrl-C interrupts at once."""
+    """Ctrl-C and SIGTERM set the event, so that a step is never left half done; a second Ctrl-C interrupts at once.
+
+    A second SIGTERM does not: a launcher sends one of its own when it has been told to end.
+    """
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield event  # only the main thread may change signal handlers
@@ -315,7 +318,7 @@ def _stop_signals() -> Iterator[threading.Event]:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def ask(number: int, frame: FrameType | None) -> None:
-        if event.is_set():
+        if event.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
         event.set()
 

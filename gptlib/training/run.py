@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -60,11 +61,24 @@ class Run:
             ValueError: if the folder holds a run and `resume` is off, or another run than this one, or for some of the
                 processes another state than for the others.
         """
-        state = self._start(optimizers, resume, say)
-        if not self.team.equal(state.step):
+        state, refusal = State(), None
+        try:
+            state = self._start(optimizers, resume, say)
+        except ValueError as error:
+            refusal = error
+        [refused] = self.team.any(refusal is not None)
+        if refusal is not None:
+            raise refusal
+        if refused:
             raise ValueError(
-                f"not all processes see the same run in {self.folder} (process {self.team.rank}: step {state.step}); "
-                "several machines need a folder that they share"
+                f"process {self.team.rank} of {self.team.size}: another one refuses this run, and says why"
+            )
+        same = [self.config.to_dict(), self.model.config.to_dict(), self.corpus.sha256, state.step]
+        digest = hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()
+        if not self.team.equal(int(digest[:6], 16)):
+            raise ValueError(
+                f"not all processes have the same settings, corpus and run (process {self.team.rank} is at step "
+                f"{state.step} in {self.folder}); give all the same command, and several machines a folder they share"
             )
         if state.step and not self.team.leads:  # the first one goes on drawing where it was
             torch.manual_seed(self.config.seed + self.team.rank + self.team.size * state.step)
@@ -87,6 +101,8 @@ class Run:
             files.write_json(self.folder / files.CONFIG, {"model_type": "gptlib", **self.model.config.to_dict()})
             self.tokenizer.save(self.folder / files.TOKENIZER)
             return State()
+        if self.team.leads:
+            files.remove_unfinished(self.folder)
         tensors, metadata = files.read_tensors(path)
         if "state" not in metadata:
             raise ValueError(f"{path} is no checkpoint of a training run; choose another folder")
@@ -170,7 +186,7 @@ class Run:
         own = files.named_weights(self.model)
         self.best = {name: held(tensor).detach().to("cpu", copy=True) for name, tensor in own.items()}
         if self.folder is not None and self._has_a_part:
-            weights = files.weights_of(self.model)
+            weights = files.weights_of(self.model, keep=self.team.leads)
             if self.team.leads:
                 files.write_tensors(self.folder / files.WEIGHTS, weights, {"format": "pt"})
 
@@ -184,8 +200,9 @@ class Run:
         """Replace the checkpoint by the present state, in one move."""
         if self.folder is None or not self._has_a_part:
             return
-        tensors = {f"model.{name}": tensor for name, tensor in files.weights_of(self.model).items()}
-        tensors |= files.pack_optimizers(optimizers)
+        weights = files.weights_of(self.model, keep=self.team.leads)
+        tensors = {f"model.{name}": tensor for name, tensor in weights.items()}
+        tensors |= files.pack_optimizers(optimizers, keep=self.team.leads)
         if not self.team.leads:
             return
         tensors["rng"] = torch.get_rng_state()
@@ -207,7 +224,7 @@ class Run:
         """Write the final weights, then the result, whose presence says that the run is finished."""
         if self.folder is None or not self._has_a_part:
             return
-        weights = files.weights_of(self.model)
+        weights = files.weights_of(self.model, keep=self.team.leads)
         if self.team.leads:
             files.save_model(self.folder, self.model.config, weights, self.tokenizer)
             files.write_json(self.folder / files.RESULT, result)

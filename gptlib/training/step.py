@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from gptlib.training.config import TrainConfig
 from gptlib.training.distributed import whole
+from gptlib.training.muon import Muon
 
 
 def learning_rate_at(step: int, config: TrainConfig) -> float:
@@ -49,7 +50,7 @@ def make_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.O
     ]
     if inside:
         rate, decay = config.learning_rate, config.weight_decay
-        optimizers.append(torch.optim.Muon(inside, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"))
+        optimizers.append(Muon(inside, lr=rate, weight_decay=decay))
     return optimizers
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -285,6 +286,21 @@ def test_damage_is_named(tmp_path):
         load_tokens(tmp_path)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, and wants files with holes")
+def test_a_corpus_may_be_larger_than_memory(tmp_path):
+    source = Source("x", lambda: iter([("train", VERSE * 4), ("validation", VERSE)]), separator=None)
+    write_tokens(source, BPETokenizer.train(VERSE, 260), tmp_path / "tokens")
+    kilobytes = re.findall(r"^(?:MemTotal|SwapTotal): +(\d+)", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    n = 1024 * sum(map(int, kilobytes)) // 2 + 2**30  # two bytes each
+    os.truncate(tmp_path / "tokens" / "train.bin", 2 * n)  # a hole, and no blocks on the disk
+    header = json.loads((tmp_path / "tokens" / "tokens.json").read_text())
+    header["parts"]["train"]["tokens"] = n
+    (tmp_path / "tokens" / "tokens.json").write_text(json.dumps(header))
+    data, _ = tokenize_corpus(load_tokens(tmp_path / "tokens"), load_tokens(tmp_path / "tokens").tokenizer, 8)
+    assert data.batch(0, 4, 8, 0)[0].tolist() == [[0] * 8] * 4
+    assert data.read(slice(0, 3)).tolist() == load_tokens(tmp_path / "tokens").tokenizer.encode(VERSE)[:3]
+
+
 MEMORY = """
 import sys
 from pathlib import Path
@@ -312,6 +328,7 @@ def learn(name):
 
 coder = BPETokenizer.train((folder / "small.txt").read_text(), 300)
 for act in (make, learn):
+    most = 0
     act("small")
     look()
     before, most = most, 0

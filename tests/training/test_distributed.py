@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ from gptlib import GPT, CharTokenizer, GPTConfig, TrainConfig, train
 from gptlib.corpora import Corpus
 from gptlib.training import Control
 
-out, steps, optimizer, keep, slow, shard, stop = sys.argv[1:]
+out, steps, optimizer, keep, slow, shard, stop, precision, compiled = sys.argv[1:]
 torch.set_num_threads(1)
 torch.manual_seed(int(os.environ.get("RANK", "0")))  # the first process's weights are everybody's
 text = "the cat sat on the mat. a dog saw it, and ran off; who knows why?\\n" * 12
@@ -33,7 +34,7 @@ tokenizer = CharTokenizer.train(text)
 model = GPT(GPTConfig(tokenizer.vocab_size, n_positions=8, n_embd=12, n_layer=2, n_head=3))
 config = TrainConfig(
     steps=int(steps), batch_size=6, accumulation=2, save_every=4, eval_every=5, eval_windows=4, log_every=1, keep=keep,
-    precision="fp32", optimizer=optimizer, device="cpu", shard=shard == "True",
+    precision=precision, optimizer=optimizer, device="cpu", shard=shard == "True", compile=compiled == "True",
 )
 def wait(progress):
     time.sleep(float(slow))
@@ -63,10 +64,10 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def start(
-    processes: int, out: Path, *, steps=12, optimizer="muon", keep="last", slow=0.0, shard=False, stop=0, outs=None
-) -> list[subprocess.Popen[str]]:
+def start(processes: int, out: Path, *, outs: Sequence[Path] = (), **changes: object) -> list[subprocess.Popen[str]]:
     """Begin a run; `outs` gives each process a folder of its own."""
+    usual_settings = {"steps": 12, "optimizer": "muon", "keep": "last", "slow": 0.0, "shard": False, "stop": 0}
+    settings = {**usual_settings, "precision": "fp32", "compiled": False, **changes}
     usual = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     port = str(free_port())
     started = []
@@ -74,8 +75,7 @@ def start(
         told = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
         told |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         environment = usual if processes == 1 else {**usual, **told}
-        settings = (outs[rank] if outs else out, steps, optimizer, keep, slow, shard, stop)
-        arguments = [sys.executable, "-c", SCRIPT, *map(str, settings)]
+        arguments = [sys.executable, "-c", SCRIPT, str(outs[rank] if outs else out), *map(str, settings.values())]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         started.append(subprocess.Popen(arguments, env=environment, **pipes))
     return started
@@ -120,6 +120,23 @@ def test_two_processes_have_the_losses_of_one(tmp_path, optimizer, keep, shard):
         assert parts == [whole, whole]
 
 
+@pytest.mark.parametrize("shard", [False, True])
+def test_two_processes_have_nearly_the_losses_of_one_in_bf16(tmp_path, shard):
+    ended(start(1, tmp_path / "one", precision="bf16"))
+    both = ended(start(2, tmp_path / "two", precision="bf16", shard=shard))
+    assert [code for code, _, _ in both] == [0, 0], both[0][2] + both[1][2]
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shard", [False, True])
+def test_two_compiled_processes_have_the_losses_of_one(tmp_path, shard):
+    ended(start(1, tmp_path / "one"))
+    both = ended(start(2, tmp_path / "two", compiled=True, shard=shard))
+    assert [code for code, _, _ in both] == [0, 0], both[0][2] + both[1][2]
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=1e-4)
+
+
 @pytest.mark.parametrize("keep", ["last", "best"])
 def test_a_checkpoint_does_not_say_how_many_wrote_it(tmp_path, keep):
     whole, run = tmp_path / "whole", tmp_path / "run"
@@ -140,9 +157,18 @@ def test_processes_that_see_different_runs_are_told(tmp_path):
     ended(start(1, tmp_path / "one", stop=4))
     both = ended(start(2, tmp_path, outs=[tmp_path / "one", tmp_path / "other"]))
     assert [code for code, _, _ in both] == [1, 1]
-    assert all("not all processes see the same run" in err.splitlines()[-1] for _, _, err in both)
+    assert all("not all processes have the same settings, corpus and run" in err.splitlines()[-1] for _, _, err in both)
     state = json.loads(read_tensors(tmp_path / "one" / "checkpoint.safetensors")[1]["state"])
     assert state["step"] == 4
+
+
+def test_when_the_first_refuses_the_others_stop_too(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "model.safetensors").write_text("somebody's")
+    first, second = ended(start(2, tmp_path / "run"))
+    assert first[0] == second[0] == 1
+    assert "of something else than a run" in first[2].splitlines()[-1]
+    assert "process 1 of 2: another one refuses this run" in second[2].splitlines()[-1]
 
 
 def test_one_stops_and_all_stop_and_go_on(tmp_path):
@@ -165,12 +191,13 @@ def test_a_stop_during_a_pause_of_the_first_reaches_the_others(tmp_path):
     assert state["step"] == 2  # the step after which it paused, and the one after which all stopped
 
 
-@pytest.mark.parametrize("shard", [False, True])
-def test_a_killed_process_ends_the_run_with_a_sentence(tmp_path, shard):
+@pytest.mark.parametrize(("shard", "victim"), [(False, 1), (True, 1), (False, 0)])
+def test_a_killed_process_ends_the_run_with_a_sentence(tmp_path, shard, victim):
     started = start(2, tmp_path / "run", steps=400, slow=0.05, shard=shard)
     _wait_for_step(tmp_path / "run" / "log.jsonl", 6)
-    started[1].kill()
-    (code, _, err), (killed, _, _) = ended(started)
+    started[victim].kill()
+    done = ended(started)
+    (code, _, err), (killed, _, _) = done[1 - victim], done[victim]
     assert killed == -signal.SIGKILL
     assert code == 1
     assert "another process of this run has ended" in err.splitlines()[-1]
@@ -258,12 +285,15 @@ def test_windows_are_shared_out_once_each(size, each, step):
 
 def test_each_process_has_a_gpu_of_its_own(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert [Team(3, 4, 1).device(name) for name in ("auto", "cuda", "cpu", "cuda:0")] == [
+    assert [Team(3, 4, 1).device(name) for name in ("auto", "cuda", "cpu")] == [
         "cuda:1",
         "cuda:1",
         "cpu",
-        "cuda:0",
     ]
+    with pytest.raises(ValueError, match=r"device='cuda:0' would be that of all 4 processes; say cuda"):
+        Team(3, 4, 1).device("cuda:0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert Team(3, 4, 1).device("auto") == "cpu", "an Apple GPU cannot take part"
     assert [Team().device(name) for name in ("auto", "cuda")] == ["auto", "cuda"]
 
 
