@@ -159,6 +159,7 @@ class CausalSelfAttention(Noted):
         super().__init__()
         self.n_head, self.n_kv_head, self.head_dim = config.n_head, config.kv_heads, config.head_dim
         self.window = config.window
+        self.qk_norm = config.qk_norm
         self.dropout = config.dropout
         inner = config.n_head * config.head_dim
         self.qkv = Linear(config.n_embd, inner + 2 * config.kv_heads * config.head_dim, bias=config.attention_bias)
@@ -183,14 +184,15 @@ class CausalSelfAttention(Noted):
         Returns:
             (B, T, C); at fill positions numbers without a meaning.
         """
-        groups = [n * self.head_dim for n in (self.n_head, self.n_kv_head, self.n_kv_head)]
-        q, k, v = self.qkv(x).split(groups, dim=-1)  # (B, T, H·D), 2 × (B, T, n_kv_head·D)
-        q, k, v = split_heads(q, self.n_head), split_heads(k, self.n_kv_head), split_heads(v, self.n_kv_head)
+        groups = [self.n_head, self.n_kv_head, self.n_kv_head]
+        heads = split_heads(self.qkv(x), sum(groups))  # (B, H + 2·n_kv_head, T, D)
+        q, k, v = torch.split(heads, groups, dim=1)  # (B, H, T, D), 2 × (B, n_kv_head, T, D)
         q, k = self.q_norm(q), self.k_norm(k)
         start = 0 if cache is None else cache.length
         if self.rotary is not None:
             first = start if padding is None else start - padding  # a row's position 0 is its first token, not its fill
-            q, k = self.rotary(q, first), self.rotary(k, first)
+            qk = torch.cat([q, k], dim=1) if self.qk_norm else heads[:, : -self.n_kv_head]
+            q, k = torch.split(self.rotary(qk, first), groups[:2], dim=1)  # turned in one go
         q, k, v = self.note("q", q), self.note("k", k), self.note("v", v)
         if cache is not None:
             k, v = cache.append(k, v)  # (B, n_kv_head, S, D)

@@ -217,9 +217,10 @@ PRESETS: dict[str, dict[str, Any]] = {
     # ships with the course; a corpus sets vocab_size.
     "shakespeare-cpu": {**_small(4, 4, 128), "vocab_size": 65, "n_positions": 64},
     "shakespeare-fast": {
-        **_small(3, 2, 144),
+        **_small(2, 5, 160),
         "vocab_size": 65,
         "n_positions": 64,
+        "n_inner": 512,
         "qk_norm": True,
         "rotary_base": 100.0,
     },

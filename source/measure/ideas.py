@@ -47,7 +47,8 @@ RUNGS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("QK-norm", {"qk_norm": True}, {}),
     ("Muon, at its own rate", {}, {"optimizer": "muon", "learning_rate": 1e-2}),
     ("rotary base 100", {"rotary_base": 100.0}, {}),
-    ("3 layers, 2 heads, 144 wide", {"n_layer": 3, "n_head": 2, "n_embd": 144}, {}),
+    ("2 layers, 5 heads, 160 wide", {"n_layer": 2, "n_head": 5, "n_embd": 160, "n_inner": 512}, {}),
+    ("a lower rate", {}, {"learning_rate": 6e-3}),
 ]
 
 

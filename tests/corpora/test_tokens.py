@@ -290,7 +290,8 @@ def test_damage_is_named(tmp_path):
 def test_a_corpus_may_be_larger_than_memory(tmp_path):
     source = Source("x", lambda: iter([("train", VERSE * 4), ("validation", VERSE)]), separator=None)
     write_tokens(source, BPETokenizer.train(VERSE, 260), tmp_path / "tokens")
-    kilobytes = re.findall(r"^(?:MemTotal|SwapTotal): +(\d+)", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    said = Path("/proc/meminfo").read_text(encoding="utf-8")
+    kilobytes = re.findall(r"^(?:MemTotal|SwapTotal): +(\d+)", said, re.MULTILINE)
     n = 1024 * sum(map(int, kilobytes)) // 2 + 2**30  # two bytes each
     os.truncate(tmp_path / "tokens" / "train.bin", 2 * n)  # a hole, and no blocks on the disk
     header = json.loads((tmp_path / "tokens" / "tokens.json").read_text())
