@@ -1,4 +1,4 @@
-"""All comparisons, one after the other, into docs/benchmarks.md, its picture and its numbers: `make bench`.
+"""All comparisons, one after the other, into README.md and docs/benchmarks.md with its picture: `make bench`.
 
     python benchmarks/everything.py [--nanogpt FOLDER] [--seconds 30]
 
@@ -23,10 +23,12 @@ import torch
 import training
 from peers import gpt2_shape
 
-from gptlib import load_corpus
+from gptlib import GPTConfig, load_corpus
 from gptlib.training import choose_device
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS, README = ROOT / "docs", ROOT / "README.md"
+BEGIN, END = "<!-- make bench writes what follows -->", "<!-- and ends here -->"
 SHAPES = ("6x6x384x256x16", "4x4x128x64x12")
 
 INTRODUCTION = (
@@ -60,12 +62,13 @@ def measure(nanogpt: Path | None, seconds: float) -> dict[str, Any]:
     for shape in SHAPES:
         results["training"].append(training.race(shape, options.device, nanogpt, 2 * seconds))
         print(training.show(results["training"][-1]), flush=True)
-    for make in (gpt2_shape, decoding.llama_shape):
-        for dtype, rows in (("fp32", 1), ("bf16", 1), ("fp32", 16)):
-            results["decoding"].append(
-                decoding.race(make(6, 6, 384, 640), dtype, rows, 512 if rows == 1 else 128, options)
-            )
-            print(decoding.show(results["decoding"][-1]), flush=True)
+    kinds = (("fp32", 1), ("bf16", 1), ("fp32", 16))
+    races = [(make(6, 6, 384, 640), *kind) for make in (gpt2_shape, decoding.llama_shape) for kind in kinds]
+    races += [(GPTConfig.preset("smollm2-135m", n_positions=640), *kind) for kind in kinds[:2]]
+    for config, dtype, rows in races:
+        n_new = 512 if config.n_embd == 384 and rows == 1 else 128
+        results["decoding"].append(decoding.race(config, dtype, rows, n_new, options))
+        print(decoding.show(results["decoding"][-1]), flush=True)
     results["small"] = small.measure(nanogpt)
     print(small.show(results["small"]), flush=True)
     return results
@@ -102,6 +105,44 @@ def page(results: dict[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def summary(results: dict[str, Any]) -> str:
+    """What README.md says: how many times as fast as the others, and the machine."""
+    lines = ["| gptlib is so many times as fast as | nanoGPT | transformers |", "|---|---|---|"]
+
+    def line(what: str, rows: list[dict[str, Any]], ours: str, others: str) -> None:
+        rates = {row["name"]: row["ratio"][1] for row in rows}
+        found = [rates.get(f"{other}{others}") for other in ("nanoGPT", "transformers")]
+        lines.append(f"| {what} | {' | '.join(f'{each / rates[ours]:.2f}' if each else '' for each in found)} |")
+
+    for race in results["training"]:
+        line(f"training {race['shape'].partition(' on ')[0]}, each as it ships", race["rows"], "gptlib", "")
+        line("the same, all in bf16", race["rows"], "gptlib", ", bf16")
+        line("the same, all in fp32", race["rows"], "gptlib, fp32", "")
+    for race in results["decoding"]:
+        line(f"writing with {race['model']}, {race['dtype']}, batch {race['batch']}", race["rows"], "gptlib", "")
+    times = results["small"]["time_to_loss"]
+    if "nanoGPT" in times:
+        ratio = times["nanoGPT"]["seconds"] / times["gptlib"]["seconds"]
+        reached = f"{times['nanoGPT']['val_loss']:.3f} there and {times['gptlib']['val_loss']:.3f} here"
+        lines.append(f"| from the command to the loss of nanoGPT's recipe for a CPU ({reached}) | {ratio:.2f} | |")
+    return "\n".join(
+        [
+            f"On {results['machine']}; {results['date']}. Shapes are layers x heads x width (x tokens x rows).",
+            "",
+            *lines,
+            "",
+            "![Tokens a second of each contestant, by training and by writing](docs/benchmarks.png)",
+        ]
+    )
+
+
+def in_readme(text: str, results: dict[str, Any]) -> str:
+    """The README with the summary in its place."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{summary(results)}\n{END}{after}"
+
+
 def picture(results: dict[str, Any]) -> None:
     """Tokens a second, as bars."""
     races = [*results["training"], *results["decoding"]]
@@ -131,6 +172,7 @@ def main() -> None:
     results = measure(options.nanogpt and options.nanogpt.resolve(), options.seconds)
     (DOCS / "benchmarks.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     (DOCS / "benchmarks.md").write_text(page(results), encoding="utf-8")
+    README.write_text(in_readme(README.read_text(encoding="utf-8"), results), encoding="utf-8")
     picture(results)
     print(f"written: {DOCS / 'benchmarks.md'}")
 

@@ -46,9 +46,12 @@ def test_a_folder_without_nanogpt_is_said(tmp_path: Path) -> None:
 
 
 def test_the_page_says_what_the_numbers_say(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The README's table was made from the numbers that lie beside it."""
+    """The page and the README's table were made from the numbers that lie beside them."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     import everything
 
     results = json.loads((ROOT / "docs" / "benchmarks.json").read_text(encoding="utf-8"))
     assert (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8") == everything.page(results)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert everything.in_readme(readme, results) == readme
+    assert everything.summary(results) in readme

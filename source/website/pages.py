@@ -17,7 +17,7 @@ from website.views import LiveView, live_views
 
 FOLDERS = {"notebooks": "Lessons", "exercises": "Exercises", "solutions": "Solutions"}
 DOCUMENTS = (
-    *("CONTRIBUTING.md", "docs/grading.md", "classroom/README.md", "docs/benchmarks.md"),
+    *("CONTRIBUTING.md", "docs/grading.md", "classroom/README.md", "docs/many-gpus.md", "docs/benchmarks.md"),
     "gptlib/assets/tales/MODEL_CARD.md",
 )
 # What the API pages list: the rooms that a learner imports from.
