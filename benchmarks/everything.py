@@ -127,7 +127,8 @@ def summary(results: dict[str, Any]) -> str:
         lines.append(f"| from the command to the loss of nanoGPT's recipe for a CPU ({reached}) | {ratio:.2f} | |")
     return "\n".join(
         [
-            f"On {results['machine']}; {results['date']}. Shapes are layers x heads x width (x tokens x rows).",
+            f"On {results['machine']}; {results['date']}. Shapes are layers x heads x width (x tokens x rows); "
+            "30x9x576 is SmolLM2-135M's, with random weights.",
             "",
             *lines,
             "",
@@ -146,7 +147,7 @@ def in_readme(text: str, results: dict[str, Any]) -> str:
 def picture(results: dict[str, Any]) -> None:
     """Tokens a second, as bars."""
     races = [*results["training"], *results["decoding"]]
-    fig, axes = plt.subplots(2, (len(races) + 1) // 2, figsize=(13, 6), layout="constrained")
+    fig, axes = plt.subplots(2, (len(races) + 1) // 2, figsize=(16, 6), layout="constrained")
     for ax, race in zip(axes.flat, races, strict=False):
         rows = race["rows"]
         rates = [row["tokens_per_second"] for row in rows]
@@ -155,7 +156,7 @@ def picture(results: dict[str, Any]) -> None:
         ax.barh([row["name"] for row in rows], [m for _, m, _ in rates], xerr=spread, color=colours)
         ax.invert_yaxis()
         kind = f"training {race['shape']}" if "shape" in race else f"writing, {race['dtype']}, batch {race['batch']}"
-        ax.set_title(kind if "shape" in race else f"{kind}\n{race['model']}", fontsize=9)
+        ax.set_title(kind if "shape" in race else f"{kind}\n{race['model']}", fontsize=8)
         ax.tick_params(labelsize=8)
         ax.set_xlabel("tokens/s", fontsize=8)
         ax.spines[["top", "right"]].set_visible(False)
