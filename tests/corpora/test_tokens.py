@@ -67,7 +67,7 @@ DOCUMENTS = st.lists(st.text(alphabet="ab. \n<|", max_size=90), min_size=2, max_
 def test_documents_have_the_ids_that_they_have_in_memory(tmp_path_factory, documents, kind, length):
     folder = tmp_path_factory.mktemp("documents")
     (folder / "stories.txt").write_text(
-        END.join([*documents, "a long one, " * 60, "b", "c " * 150]), encoding="utf-8", newline=""
+        END.join(["a long one, " * 60, *documents, "b", "c " * 150]), encoding="utf-8", newline=""
     )
     corpus, source = load_corpus(folder / "stories.txt"), open_source(folder / "stories.txt")
     assert source.separator == corpus.separator

@@ -120,7 +120,7 @@ def test_two_processes_have_the_losses_of_one(tmp_path, optimizer, keep, shard):
         assert parts == [whole, whole]
 
 
-@pytest.mark.parametrize("shard", [False, True])
+@pytest.mark.parametrize("shard", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_two_processes_have_nearly_the_losses_of_one_in_bf16(tmp_path, shard):
     ended(start(1, tmp_path / "one", precision="bf16"))
     both = ended(start(2, tmp_path / "two", precision="bf16", shard=shard))
@@ -137,7 +137,7 @@ def test_two_compiled_processes_have_the_losses_of_one(tmp_path, shard):
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=1e-4)
 
 
-@pytest.mark.parametrize("keep", ["last", "best"])
+@pytest.mark.parametrize("keep", [pytest.param("last", marks=pytest.mark.slow), "best"])
 def test_a_checkpoint_does_not_say_how_many_wrote_it(tmp_path, keep):
     whole, run = tmp_path / "whole", tmp_path / "run"
     ended(start(1, whole, steps=13, keep=keep))
