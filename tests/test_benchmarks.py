@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,15 @@ def test_everyone_writes_the_same_tokens_in_fp32(tmp_path: Path) -> None:
     for each in results:
         if each["dtype"] == "fp32":
             assert [row["same"] for row in each["rows"]] == [1, 1]
+
+
+def test_every_token_up_to_the_context_is_timed(tmp_path: Path) -> None:
+    shown = run("length", "--shape", "2x2x32x64", "--device", "cpu", "--json", tmp_path / "l.json")
+    parts = json.loads((tmp_path / "l.json").read_text(encoding="utf-8"))
+    assert (parts[0]["from"], parts[-1]["to"], len(parts)) == (1, 63, 10)
+    assert all(a["to"] + 1 == b["from"] for a, b in pairwise(parts))
+    assert all(part["milliseconds"] > 0 for part in parts)
+    assert "the last tenth costs" in shown
 
 
 def test_a_folder_without_nanogpt_is_said(tmp_path: Path) -> None:

@@ -20,9 +20,11 @@ import transformers
 
 from gptlib import GPT, BPETokenizer, CharTokenizer, GPTConfig, TrainConfig, generate, load_model, train
 from gptlib.corpora import Corpus
+from gptlib.huggingface.tokenizer import TransformersTokenizer
 from gptlib.positions import RotaryScaling, rotary_frequencies
-from gptlib.pretrained import bundled_models, export_to_huggingface
+from gptlib.pretrained import bundled_models, export_to_huggingface, find_tokenizer
 from gptlib.pretrained import load as loading
+from gptlib.tokenizers import load_tokenizer
 from gptlib.training.checkpoint import load_weights, read_tensors, save_model, weights_of, write_tensors
 
 TEXT = "the cat sat on the mat. a dog saw it, and ran off; who knows why?\n" * 12
@@ -436,6 +438,30 @@ class Answers(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         pass
+
+
+def test_a_tokenizer_is_found_wherever_a_model_is(folder, tmp_path, monkeypatch) -> None:
+    assert find_tokenizer(folder).encode("the cat") == TOKENIZER.encode("the cat")
+    model, tales = load_model("tales")
+    assert find_tokenizer("tales").encode("Mara sat.") == tales.encode("Mara sat.")
+    export_to_huggingface(model, tales, tmp_path / "exported")
+    asked = []
+
+    def fetch(source: str, **options: object) -> TransformersTokenizer:
+        asked.append((source, options))
+        return find_in_folder(str(tmp_path / "exported"))
+
+    find_in_folder = TransformersTokenizer.find
+    monkeypatch.setattr(TransformersTokenizer, "find", fetch)
+    for answers, options in ((True, {}), (False, {"local_files_only": True})):
+        monkeypatch.setattr(loading, "hub_answers", lambda answers=answers: answers)
+        found = find_tokenizer("me/tales")
+        assert asked.pop() == ("me/tales", options)
+        # What gptlib tokenize writes beside the ids is read back as a tokenizer of the course.
+        read = load_tokenizer(found.save(tmp_path / "tokenizer.json"))
+        assert read.encode("Mara sat.<|endoftext|>") == tales.encode("Mara sat.<|endoftext|>")
+    with pytest.raises(ValueError, match=r"no tokenizer 'nothing'; give a tokenizer\.json"):
+        find_tokenizer("nothing")
 
 
 def test_whether_the_hub_answers(monkeypatch) -> None:

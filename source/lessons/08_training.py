@@ -1172,7 +1172,7 @@ say(
 # torchrun --nproc-per-node=4 -m gptlib train --corpus tinyshakespeare --preset shakespeare-gpu --out runs/shakespeare
 # ```
 #
-# Only the first process prints and writes. If one of them dies, the others stop and say so, and the same command with `--resume` goes on from the last checkpoint, with as many processes as you like. It works with CPUs too, which is how the course tests it; on one machine's CPU it gains nothing. A model that one GPU cannot hold is cut into parts with `--shard`: each process keeps a part of every weight, and they lend each other the block at hand. `docs/many-gpus.md` has the commands, also for several machines.
+# Only the first process prints and writes. If one of them dies, the others stop and say so, and the same command with `--resume` goes on from the last checkpoint, with any number of processes that shares the batch evenly. It works with CPUs too, which is how the course tests it; on one machine's CPU it gains nothing. A model that one GPU cannot hold is cut into parts with `--shard`: each process keeps a part of every weight, and they lend each other the block at hand. `docs/many-gpus.md` has the commands, also for several machines.
 
 # %% name="shared_rows"
 from gptlib.training.distributed import Team
